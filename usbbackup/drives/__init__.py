@@ -1,0 +1,1 @@
+"""What the kernel and udev say about drives; knows nothing of backups."""
