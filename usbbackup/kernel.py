@@ -1,0 +1,68 @@
+"""The few questions to Linux that Python's standard library does not ask."""
+
+import ctypes
+import errno
+import os
+from functools import cache
+from pathlib import Path
+
+_STATX_MNT_ID_UNIQUE = 0x4000  # linux/stat.h, since Linux 6.8
+_AT_EMPTY_PATH = 0x1000
+_STATX_SIZE = 256
+_STATX_MNT_ID_OFFSET = 0x90
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def mount_id(fd: int) -> int:
+    """The id of the mount that `fd` was opened through: field 1 of its row in mountinfo (proc_pid_fdinfo(5)).
+
+    A moved or lazily unmounted mount keeps its id for as long as `fd` is open, so the id alone does not prove
+    that the mount is still in the mount table. Raises OSError where `fd` is not open.
+    """
+    for line in Path(f"/proc/self/fdinfo/{fd}").read_bytes().splitlines():
+        if line.startswith(b"mnt_id:"):
+            return int(line.split()[1])
+    raise OSError(errno.ENOSYS, "the kernel does not tell mount ids in /proc/self/fdinfo")
+
+
+def unique_mount_id(fd: int) -> int | None:
+    """The mount id that is never used again until the next boot (statx(2)); None before Linux 6.8."""
+    buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    if _libc().statx(fd, b"", _AT_EMPTY_PATH, _STATX_MNT_ID_UNIQUE, buffer) != 0:
+        return None
+    answered = ctypes.c_uint32.from_buffer(buffer).value
+    if not answered & _STATX_MNT_ID_UNIQUE:
+        return None
+    return ctypes.c_uint64.from_buffer(buffer, _STATX_MNT_ID_OFFSET).value
+
+
+def syncfs(fd: int) -> None:
+    """Write out the whole file system that `fd` is on (syncfs(2)); raises OSError where a write had failed.
+
+    `fd` must be open for reading or writing, O_PATH is not enough. It blocks for as long as the drive needs.
+    """
+    if _libc().syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def boot_id() -> str:
+    """The random id of this boot (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def process_start_time(pid: int) -> int | None:
+    """When a process started, in clock ticks after boot (proc_pid_stat(5), field 22); None where it is gone.
+
+    A process id together with its start time names one process for good; ids alone are used again.
+    A zombie still has a start time.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(b")")[2].split()[19])
