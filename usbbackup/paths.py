@@ -19,7 +19,7 @@ class Paths:
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> "Paths":
-        """Read the XDG variables of `env`; an empty or relative one counts as unset, as the specification says."""
+        """Read the XDG variables of `env`; an empty or relative one counts as unset (the specification)."""
         home = Path(env.get("HOME") or Path.home())
 
         def base(name: str, default: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The verified place that a backup goes to: made by `drives`, used by `backup`, which never meet otherwise."""
+"""The verified place a backup goes to: made by `drives`, used by `backup`, which never meet otherwise."""
 
 from dataclasses import dataclass
 from pathlib import Path

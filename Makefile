@@ -1,0 +1,31 @@
+# The whole set-up is in here: every target installs what it needs, and says so.
+PYTHON := .venv/bin/python
+
+.PHONY: help demo test check bench prepare clean
+
+help:
+	@echo "make demo    show the main job on an emulated drive"
+	@echo "make test    run the tests (as root: also on real loop devices, with udev)"
+	@echo "make check   ruff, formatting, mypy --strict"
+	@echo "make bench   measure speed and cost, print ratios"
+	@echo "make clean   remove the virtual environment and what was built"
+
+demo: prepare
+	@$(PYTHON) -m demo
+
+test: prepare
+	@$(PYTHON) -m pytest
+
+check: prepare
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+
+bench: prepare
+	@for bench in bench/[a-z]*.py; do echo "== $$bench"; $(PYTHON) "$$bench" || exit 1; done
+
+prepare:
+	@packaging/prepare
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
