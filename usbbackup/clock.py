@@ -1,6 +1,9 @@
 """Time, as something that is passed in: no module asks the operating system for the time by itself."""
 
 import asyncio
+import ctypes
+import math
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -34,6 +37,10 @@ class Clock(Protocol):
         """Call back after that many seconds, on the event loop."""
         ...
 
+    def at(self, wall: float, callback: Callable[[], None]) -> Timer:
+        """Call back once at that wall time, or earlier when the clock is set or the machine wakes from sleep."""
+        ...
+
 
 class SystemClock:
     """The machine's own clocks."""
@@ -53,6 +60,44 @@ class SystemClock:
     def later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Ask the running event loop."""
         return asyncio.get_running_loop().call_later(seconds, callback)
+
+    def at(self, wall: float, callback: Callable[[], None]) -> Timer:
+        """A timer of the kernel, since those of the event loop stand still while the machine sleeps."""
+        return WallTimer(wall, callback)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _TimerSpec(ctypes.Structure):
+    _fields_ = (("interval", _Timespec), ("value", _Timespec))
+
+
+class WallTimer:
+    """One timerfd_create(2) on CLOCK_REALTIME that also fires when the clock jumps (TFD_TIMER_CANCEL_ON_SET)."""
+
+    def __init__(self, wall: float, callback: Callable[[], None]) -> None:
+        self._callback = callback
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = libc.timerfd_create(time.CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC)
+        abstime_cancel_on_set = 1 | 2
+        whole = max(1, math.ceil(wall))  # zero would disarm it
+        spec = _TimerSpec(value=_Timespec(seconds=whole))
+        if self._fd < 0 or libc.timerfd_settime(self._fd, abstime_cancel_on_set, ctypes.byref(spec), None):
+            raise OSError(ctypes.get_errno(), "timerfd: " + os.strerror(ctypes.get_errno()))
+        asyncio.get_running_loop().add_reader(self._fd, self._fire)
+
+    def _fire(self) -> None:
+        self.cancel()
+        self._callback()
+
+    def cancel(self) -> None:
+        """Close the timer; harmless after it fired."""
+        if self._fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
 
 
 def rfc3339(seconds: float | None) -> str | None:
