@@ -38,7 +38,7 @@ class Clock(Protocol):
         ...
 
     def at(self, wall: float, callback: Callable[[], None]) -> Timer:
-        """Call back once at that wall time, or earlier when the clock is set or the machine wakes from sleep."""
+        """Call back once at that wall time, or earlier when the clock is set or the machine wakes."""
         ...
 
 
@@ -75,7 +75,7 @@ class _TimerSpec(ctypes.Structure):
 
 
 class WallTimer:
-    """One timerfd_create(2) on CLOCK_REALTIME that also fires when the clock jumps (TFD_TIMER_CANCEL_ON_SET)."""
+    """A timerfd_create(2) on CLOCK_REALTIME that also fires at a clock jump (TFD_TIMER_CANCEL_ON_SET)."""
 
     def __init__(self, wall: float, callback: Callable[[], None]) -> None:
         self._callback = callback
