@@ -52,7 +52,7 @@ def _field(name: str, value: bytes) -> bytes:
 
 
 def handler(env: Mapping[str, str]) -> logging.Handler:
-    """The journal where standard error is connected to it (JOURNAL_STREAM, systemd.exec(5)), else a stream."""
+    """The journal, where JOURNAL_STREAM says that standard error is it (systemd.exec(5)); else a stream."""
     about = os.fstat(sys.stderr.fileno())
     if env.get("JOURNAL_STREAM") == f"{about.st_dev}:{about.st_ino}":
         return JournalHandler()

@@ -26,7 +26,7 @@ class Systemd:
 
 
 def watchdog_seconds(env: Mapping[str, str], pid: int) -> float | None:
-    """How often to say WATCHDOG=1: half of WATCHDOG_USEC, if that is meant for us (sd_watchdog_enabled(3))."""
+    """How often to say WATCHDOG=1: half of WATCHDOG_USEC, if it is meant for us (sd_watchdog_enabled(3))."""
     microseconds = env.get("WATCHDOG_USEC", "")
     if not microseconds.isdigit() or env.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
