@@ -57,6 +57,16 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class SourceSeen:
+    """What one source was like when a run read it; the next run compares itself with this."""
+
+    source: str  # as configured
+    files: int  # entries that are no directories, excluded ones not counted
+    unreadable: int  # entries of any kind
+    filesystem: str  # its kind and identity, the same after a reboot
+
+
+@dataclass(frozen=True)
 class Result:
     """What came out of a run."""
 
@@ -67,6 +77,7 @@ class Result:
     bytes: int | None = None  # of the sources, as the engine counted them
     files: int | None = None
     notes: tuple[str, ...] = field(default=())  # what was not read, what changed while being read
+    sources: tuple[SourceSeen, ...] = field(default=())  # for the next run to compare with; empty unless good
 
 
 class Stop:
