@@ -103,10 +103,10 @@ class Work:
 class Engine(Protocol):
     """One way of keeping snapshots; every step may raise `Over`, and OSError for trouble with the drive.
 
-    The list of what to copy is `work.scan.write(out, prefix)`, given to a program as its `stdin`: it runs in a
-    thread and writes `prefix + path + NUL` for each entry. Where a source turns out doubtful it raises `Over`
-    instead of coming to its end: the program must then be ended before its stdin is closed, so that it never
-    takes half a list for a whole one.
+    The list of what to copy is `work.scan.write(out, prefix)`, given to a program as its `stdin`: it runs in
+    a thread and writes `prefix + path + NUL` for each entry. Where a source turns out doubtful it raises
+    `Over` instead of coming to its end: the program must then be ended before its stdin is closed, so that it
+    never takes half a list for a whole one.
     """
 
     async def stage(self, work: Work) -> None:
