@@ -1,0 +1,325 @@
+"""A process as others see it: an identity with a mailbox, whose death is told to all who are tied to it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from usbbackup.otp.clock import Timer
+
+if TYPE_CHECKING:
+    from usbbackup.otp.server import Server
+
+Reason = str | BaseException
+"""Why a process ended: `normal`, `shutdown`, `killed`, any other word, or the exception that it died of."""
+
+
+class ExitedError(Exception):
+    """The process that was called is dead, or died before it answered."""
+
+    def __init__(self, target: object, reason: Reason) -> None:
+        super().__init__(f"{target} exited: {reason!r}")
+        self.target = target
+        self.reason = reason
+
+
+class CallTimeoutError(TimeoutError):
+    """The process did not answer in time; should it still do so, the answer is dropped."""
+
+    def __init__(self, target: object, seconds: float | None) -> None:
+        super().__init__(f"{target} did not answer within {seconds:g} s")
+
+
+class Ref:
+    """One watch over a process; equal only to itself."""
+
+    __slots__ = ("pid",)
+
+    def __init__(self, pid: "Pid") -> None:
+        self.pid = pid
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The exit signal of a linked process, or of one that said `exit`, to one that traps exits."""
+
+    pid: "Pid | None"
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """A monitored process is dead; told exactly once."""
+
+    ref: Ref
+    pid: "Pid"
+    reason: Reason
+
+
+class Target(Protocol):
+    """What can be called: a Pid, or a name that leads to one."""
+
+    def whereis(self) -> "Pid | None":
+        """The process meant, or None where there is none now."""
+        ...
+
+
+_DEAD, _LATE = object(), object()
+
+
+class Pid:
+    """The identity of one process, from its start to for ever; never used again for another."""
+
+    __slots__ = (
+        "_awaited",
+        "_doom",
+        "_links",
+        "_wake",
+        "_watches",
+        "_watching",
+        "mailbox",
+        "name",
+        "reason",
+        "server",
+        "task",
+    )
+
+    def __init__(self, name: Hashable, server: "Server | None" = None) -> None:
+        self.name = name
+        self.server = server  # None: an ordinary asyncio task
+        self.task: asyncio.Task[Any] | None = None
+        self.reason: Reason | None = None
+        self.mailbox: deque[object] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._doom: Reason | None = None
+        self._links: dict[Pid, None] = {}
+        self._watches: dict[Ref, Callable[[Ref, Reason], None]] = {}
+        self._watching: dict[Ref, None] = {}
+        self._awaited: dict[asyncio.Future[Any], None] = {}
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    @property
+    def alive(self) -> bool:
+        """Has it not ended yet?"""
+        return self.reason is None
+
+    def whereis(self) -> "Pid | None":
+        """Itself while it lives."""
+        return self if self.reason is None else None
+
+    async def join(self) -> Reason:
+        """Wait until it has ended, and return why."""
+        assert self.task is not None  # noqa: S101 - every process that was handed out has its task
+        await asyncio.wait({self.task})
+        return self.reason or "killed"
+
+    def deliver(self, message: object) -> None:
+        """Put a message into the mailbox; nothing happens where the process is dead."""
+        if self.reason is None:
+            self.mailbox.append(message)
+            if self._wake is not None and not self._wake.done():
+                self._wake.set_result(None)
+
+    async def wake(self) -> None:
+        """Sleep until the mailbox holds something; let others run first where it does already."""
+        if self.mailbox:
+            await asyncio.sleep(0)
+        else:
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+
+    async def answer(
+        self,
+        future: "asyncio.Future[Any]",
+        timeout: float | None,
+        later: Callable[[float, Callable[[], None]], Timer] | None = None,
+    ) -> Any:
+        """Wait for a future that this process will resolve, while it lives and `timeout` seconds at most."""
+        later = later or asyncio.get_running_loop().call_later
+        timer = None if timeout is None else later(timeout, lambda: resolve(future, _LATE))
+        self._awaited[future] = None
+        try:
+            value = await future
+        finally:
+            self._awaited.pop(future, None)
+            if timer is not None:
+                timer.cancel()
+        if value is _DEAD:
+            raise ExitedError(self, self.reason or "killed")
+        if value is _LATE:
+            raise CallTimeoutError(self, timeout)
+        return value
+
+    def doomed(self) -> bool:
+        """Was it told to die, whether its code has noticed or not?"""
+        return self._doom is not None
+
+    def doom(self, reason: Reason) -> None:
+        """End it where it stands: its code sees a cancellation."""
+        self._doom = reason
+        if self.task is not None:
+            self.task.cancel()
+
+    def ended(self, task: "asyncio.Task[Any]") -> None:
+        """Its task is over: work out why, and tell."""
+        if task.cancelled():
+            self.bury(self._doom or "killed")
+        else:
+            self.bury(task.exception() or task.result())
+
+    def bury(self, reason: Reason) -> None:
+        """Die, in one step: from here on no name, link, watch or caller holds on to it."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        self.mailbox.clear()
+        for ref in self._watching:
+            ref.pid._watches.pop(ref, None)
+        for future in self._awaited:
+            resolve(future, _DEAD)
+        links, self._links = self._links, {}
+        for other in links:
+            other._links.pop(self, None)
+            _signal(other, reason, self)
+        watches, self._watches = self._watches, {}
+        for ref, told in watches.items():
+            told(ref, reason)
+
+
+def resolve(future: "asyncio.Future[Any]", value: object) -> None:
+    """Give a future its value unless it has one, or nobody waits for it any more."""
+    if not future.done():
+        future.set_result(value)
+
+
+NOBODY = Pid("nobody")
+NOBODY.reason = "noproc"
+
+_SELF: ContextVar[Pid] = ContextVar("usbbackup.otp.self")
+_TASKS: dict["asyncio.Task[Any]", Pid] = {}
+
+
+def self_pid() -> Pid:
+    """The process that runs this code; tasks that a process started speak for it.
+
+    An ordinary task outside any process has a Pid too: it can be monitored, but has no use for messages.
+    """
+    pid = _SELF.get(None)
+    if pid is not None:
+        return pid
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("no process and no task runs this code")
+    return _TASKS.get(task) or _ordinary(task)
+
+
+def _ordinary(task: "asyncio.Task[Any]") -> Pid:
+    pid = _TASKS[task] = Pid(task.get_name())
+    pid.task = task
+    task.add_done_callback(_forget)
+    return pid
+
+
+def _forget(task: "asyncio.Task[Any]") -> None:
+    _TASKS.pop(task).bury("killed" if task.cancelled() else "normal")
+
+
+def _this_process() -> Pid:
+    pid = _SELF.get(None)
+    if pid is None:
+        raise RuntimeError("only a process can do this; this code runs outside of any")
+    return pid
+
+
+def send(target: Target, message: object) -> None:
+    """Put a message into a mailbox; one to a dead process or an unused name is dropped."""
+    pid = target.whereis()
+    if pid is not None:
+        pid.deliver(message)
+
+
+def exit(pid: Pid, reason: Reason) -> None:
+    """Send an exit signal: `kill` always ends it, `normal` never does, others unless it traps exits."""
+    _signal(pid, reason, _SELF.get(None))
+
+
+def _signal(pid: Pid, reason: Reason, by: Pid | None) -> None:
+    traps = pid.server is not None and pid.server.trap_exits
+    match reason:
+        case _ if not pid.alive:
+            return
+        case "kill":
+            pid.doom("killed")
+        case _ if traps:
+            pid.deliver(Exit(by, reason))
+        case "normal":
+            return
+        case _ if not pid.doomed():  # a second cancellation would disturb its clearing up
+            pid.doom(reason)
+
+
+def tie(one: Pid, other: Pid) -> None:
+    """Link two living processes."""
+    one._links[other] = other._links[one] = None
+
+
+def untie(one: Pid, other: Pid) -> None:
+    """Unlink two processes."""
+    one._links.pop(other, None)
+    other._links.pop(one, None)
+
+
+def link(pid: Pid) -> None:
+    """Tie this process and another: when one dies abnormally, the other does too, unless it traps exits."""
+    me = _this_process()
+    if pid.alive:
+        tie(me, pid)
+    else:
+        _signal(me, "noproc", pid)
+
+
+def unlink(pid: Pid) -> None:
+    """Untie this process and another."""
+    untie(_this_process(), pid)
+
+
+def watch(pid: Pid, told: Callable[[Ref, Reason], None]) -> Ref:
+    """Call back at the very moment a process dies; at once where it is dead. For tables beside processes."""
+    ref = Ref(pid)
+    if pid.reason is None:
+        pid._watches[ref] = told
+    else:
+        told(ref, "noproc")
+    return ref
+
+
+def monitor(pid: Pid) -> Ref:
+    """Ask for one `Down` message when a process dies; at once, with reason `noproc`, where it is dead."""
+    me = _this_process()
+
+    def down(ref: Ref, reason: Reason) -> None:
+        me._watching.pop(ref, None)
+        me.deliver(Down(ref, pid, reason))
+
+    ref = watch(pid, down)
+    if pid.alive:
+        me._watching[ref] = None
+    return ref
+
+
+def unwatch(ref: Ref) -> None:
+    """Take a `watch` back."""
+    ref.pid._watches.pop(ref, None)
+
+
+def demonitor(ref: Ref) -> None:
+    """Take a `monitor` back; should its Down lie in the mailbox already, it is taken out."""
+    me = _this_process()
+    unwatch(ref)
+    if me._watching.pop(ref, ref) is ref:
+        for message in [m for m in me.mailbox if isinstance(m, Down) and m.ref is ref]:
+            me.mailbox.remove(message)
