@@ -161,7 +161,7 @@ def _number(text: str | None) -> int | None:
 
 
 class KernelUdev:
-    """The udev of this machine, through libudev; without privilege, and without a thread that could die unheard."""
+    """The udev of this machine, through libudev, without privilege and without a thread."""
 
     def __init__(self) -> None:
         import pyudev  # not above: commands that ask a running agent start faster without it

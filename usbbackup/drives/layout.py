@@ -1,0 +1,174 @@
+"""Our folders on a drive, walked by directory descriptors: through no symlink, into no other mount.
+
+    <mount>/usbbackup/<host>-<id>/<user>/
+
+Whatever else stands at one of these names is refused with its reason, never followed and never replaced.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from usbbackup import kernel
+from usbbackup.drives import remedies
+from usbbackup.drives.host import Host, group_name, login_name
+from usbbackup.drives.mounts import MountRow
+from usbbackup.errors import NotAllowedError, NotNowError
+from usbbackup.text import safe
+
+TOP = "usbbackup"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SHARED = 0o1777
+
+
+class LayoutError(NotAllowedError):
+    """Something stands where our folders or files belong."""
+
+
+class RootOwnedError(NotNowError):
+    """Our folder cannot be made, because the top directory is another's; `command` mends it."""
+
+    def __init__(self, message: str, hint: str, command: tuple[str, ...] | None) -> None:
+        super().__init__(message, hint)
+        self.command = command
+
+
+@contextmanager
+def mounted(row: MountRow) -> Iterator[int]:
+    """The top directory of a mount, open for as long as the block runs, and proven to be that mount's.
+
+    Raises NotNowError where the path leads elsewhere by now.
+    """
+    where = safe(row.mount_point)
+    try:
+        fd = os.open(row.mount_point, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotNowError(f"{where} cannot be opened: {error.strerror}.") from error
+    with closing(fd):
+        if kernel.mount_id(fd) != row.mount_id:
+            raise NotNowError(f"{where} leads to another file system than the drive.", remedies.uncover(row))
+        yield fd
+
+
+@contextmanager
+def closing(fd: int) -> Iterator[int]:
+    """A descriptor that is closed at the end of the block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_folder(parent: int, name: str) -> int:
+    """Open a folder below another. Raises FileNotFoundError where there is none."""
+    try:
+        fd = os.open(name, _FOLDER, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise in_the_way(parent, name, "folder") from error
+        raise
+    if kernel.mount_id(fd) != kernel.mount_id(parent):
+        os.close(fd)
+        raise LayoutError(f"Another file system is mounted on the folder '{safe(name)}' of the drive.")
+    return fd
+
+
+def make_folder(parent: int, name: str, mode: int) -> int:
+    """Open a folder below another, and make it where there is none."""
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+    except FileExistsError:
+        return open_folder(parent, name)
+    fd = open_folder(parent, name)
+    with suppress(PermissionError):  # file systems without owners have no modes either
+        os.fchmod(fd, mode)  # whatever the umask is
+    return fd
+
+
+def in_the_way(parent: int, name: str, wanted: str) -> LayoutError:
+    """The error for a name that holds something else than what belongs there."""
+    found = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    kind = next((word for is_kind, word in _KINDS if is_kind(found)), "something else")
+    return LayoutError(
+        f"'{safe(name)}' on the drive is {kind}, not a {wanted} of usbbackup.",
+        "Look at it, and move it away if it is not yours.",
+    )
+
+
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_top(mount: int) -> int:
+    """Open `usbbackup` on a drive. Raises FileNotFoundError where there is none."""
+    return open_folder(mount, TOP)
+
+
+def open_user_folder(top: int, host: Host) -> int:
+    """Open this user's folder. Raises FileNotFoundError where there is none."""
+    name = _host_folder(top, host)
+    if name is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), host.folder)
+    with closing(open_folder(top, name)) as machine:
+        return _owned(open_folder(machine, host.user), host)
+
+
+def make_top(mount: int, row: MountRow, host: Host) -> int:
+    """Open `usbbackup` on a drive, and make it where there is none."""
+    try:
+        return make_folder(mount, TOP, 0o755)
+    except PermissionError as error:
+        raise _no_place(row, TOP, 0o755) from error
+
+
+def make_user_folder(top: int, host: Host, row: MountRow) -> int:
+    """Open this user's folder, and make it where there is none: for its owner alone."""
+    shared = stat.S_IMODE(os.fstat(top).st_mode) == _SHARED  # then a second user needs a place beside
+    name = _host_folder(top, host) or host.folder
+    try:
+        with closing(make_folder(top, name, _SHARED if shared else 0o755)) as machine:
+            return _owned(make_folder(machine, host.user, 0o700), host)
+    except PermissionError as error:
+        raise _no_place(row, f"{TOP}/{name}/{host.user}", 0o700) from error
+
+
+def _host_folder(top: int, host: Host) -> str | None:
+    """The machine's folder by its id: the host name may have changed since."""
+    found = [entry.name for entry in os.scandir(top) if entry.name.endswith(f"-{host.id}")]
+    if host.folder in found or len(found) < 2:
+        return host.folder if host.folder in found else next(iter(found), None)
+    names = ", ".join(f"'{safe(name)}'" for name in sorted(found)[:5])
+    raise LayoutError(
+        f"The drive has several folders for this machine: {names}.", "Move away all but the right one."
+    )
+
+
+def _owned(fd: int, host: Host) -> int:
+    owner = os.fstat(fd).st_uid
+    if owner in (os.geteuid(), 0):
+        return fd
+    os.close(fd)
+    raise LayoutError(
+        f"The folder of '{safe(host.user)}' on the drive belongs to another user (uid {owner})."
+    )
+
+
+def _no_place(row: MountRow, folder: str, mode: int) -> RootOwnedError:
+    path = row.mount_point.rstrip(b"/") + b"/" + os.fsencode(folder)
+    if row.fs_type in remedies.OWNERLESS:
+        hint = f"Mount it through the file manager, or with the option uid={os.getuid()}."
+        return RootOwnedError(f"You may not write to {safe(row.mount_point)}.", hint, None)
+    command = remedies.own_folder(path, login_name(), group_name(), mode)
+    hint = f"Make a folder of your own, once: {remedies.command_line(command)}"
+    return RootOwnedError(
+        f"You may not make {safe(path)}: the folder above belongs to another user.", hint, command
+    )
