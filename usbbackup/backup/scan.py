@@ -1,0 +1,82 @@
+"""The list of what is backed up, out of one walk over the sources: the same for every engine.
+
+Entries are paths without their leading slash, as bytes; a directory comes before what is in it. Left out are,
+besides what the matcher says: sockets, which no engine can bring back; device nodes, unless we are root, who
+alone could make them again; and what we may not read, which is counted and told instead.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from usbbackup.backup.sources import Place, Tally
+from usbbackup.backup.walk import Rules, Unread, Walk, inside
+
+
+class Sink(Protocol):
+    """What a list is written to."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next piece."""
+        ...
+
+
+class Scan:
+    """The entries of all sources. They are walked when `batches` or `write` is called, which is done once.
+
+    `finished` is called at the end of the walk, and may raise `Over`: then the list was not fit to be used.
+    """
+
+    def __init__(
+        self, places: Sequence[Place], rules: Rules, finished: Callable[[], None] = lambda: None
+    ) -> None:
+        self.places = tuple(places)
+        self.tallies = {place.source: Tally() for place in places}
+        self.unread = Unread()
+        self._rules = rules
+        self._finished = finished
+        self._tops = frozenset(place.path for place in places)
+
+    @property
+    def files(self) -> int:
+        """How many entries that are no directories were met so far."""
+        return sum(tally.files for tally in self.tallies.values())
+
+    def write(self, out: Sink, prefix: bytes) -> None:
+        """Write each entry as `prefix + path + NUL`; for a thread of its own."""
+        between = b"\0" + prefix
+        for batch in self.batches():
+            out.write(prefix + between.join(batch) + b"\0")
+
+    def batches(self) -> Iterator[list[bytes]]:
+        """Every entry once, in lists that are not empty."""
+        yield from self._parents()
+        for place in self.places:
+            for paths in self._walk(place) if place.directory else self._single(place):
+                if entries := [path[1:] for path in paths if path != b"/"]:
+                    yield entries
+        self._finished()
+
+    def _walk(self, place: Place) -> Walk:
+        others = self._tops - {place.path}
+        return Walk(place, self._rules, others, self.tallies[place.source], self.unread)
+
+    def _single(self, place: Place) -> Iterator[list[bytes]]:
+        tally = self.tallies[place.source]
+        if self._rules.may_read(place.path):
+            tally.files += 1
+            yield [place.path]
+        else:
+            tally.unreadable += 1
+            self.unread.add(place.path, "Permission denied")
+
+    def _parents(self) -> Iterator[list[bytes]]:
+        """The directories above the sources: rsync makes them anyway, so every engine shall have them."""
+        above: dict[bytes, None] = {}
+        for top in sorted(self._tops):
+            parts = top.split(b"/")
+            above.update(dict.fromkeys(b"/".join(parts[:depth]) for depth in range(2, len(parts))))
+        if free := [path[1:] for path in above if not self._covered(path) and self._rules.may_enter(path)]:
+            yield free
+
+    def _covered(self, path: bytes) -> bool:
+        return any(inside(path).startswith(inside(top)) for top in self._tops)

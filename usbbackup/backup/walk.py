@@ -1,0 +1,197 @@
+"""The walk through one source: what it holds, directory by directory, and what of it may be backed up."""
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from usbbackup.backup.engine import Over
+from usbbackup.backup.matcher import Matcher
+from usbbackup.backup.sources import Place, Tally
+from usbbackup.mountinfo import MountRow
+from usbbackup.outcome import Stop
+from usbbackup.text import safe
+
+_ENCODING = sys.getfilesystemencoding()
+_NAMED = 1000  # unreadable entries that are kept by name
+_CACHEDIR = b"Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
+
+# Never entered: they hold no files, only views of the running system.
+_VIEWS = frozenset(
+    (
+        *("proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs"),
+        *("pstore", "efivarfs", "bpf", "binfmt_misc", "mqueue", "configfs", "fusectl", "hugetlbfs", "nsfs"),
+    )
+)
+# Not even looked at unless other file systems are wanted: asking them for anything may hang, or mount more.
+_FAR = ("autofs", "fuse", "nfs", "cifs", "smb", "9p", "afs", "ceph", "davfs", "ncp", "coda", "lustre")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a walk heeds."""
+
+    matcher: Matcher
+    one_file_system: bool
+    mounts: Mapping[bytes, MountRow]  # by mount point
+    avoid: frozenset[tuple[int, int]]  # directories by (st_dev, st_ino): the drive that the backup goes to
+    stop: Stop
+    root: bool = field(default_factory=lambda: os.geteuid() == 0)
+
+    def may_read(self, name: bytes, fd: int | None = None) -> bool:
+        """May we read the file, seen from the directory `fd`? Root may."""
+        return self.root or os.access(name, os.R_OK, dir_fd=fd)
+
+    def may_enter(self, name: bytes, fd: int | None = None) -> bool:
+        """May we list the directory and reach what is in it?"""
+        return self.root or os.access(name, os.R_OK | os.X_OK, dir_fd=fd)
+
+
+class Unread:
+    """What could not be read, as sentences; the first thousand are enough."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, path: bytes, why: str) -> None:
+        """Note one entry."""
+        if len(self.lines) < _NAMED:
+            self.lines.append(f"{safe(path)}: {why}")
+
+
+class Walk:
+    """Lists of absolute paths, never empty: a directory, then what it holds that is none."""
+
+    def __init__(
+        self, place: Place, rules: Rules, others: Collection[bytes], tally: Tally, unread: Unread
+    ) -> None:
+        """`others` are the places that are walked by themselves; what is met is counted in `tally`."""
+        self._place = place
+        self._rules = rules
+        self._others = others
+        self._tally = tally
+        self._unread = unread
+        self._top = len(inside(place.path))
+        self._todo = [place.path]
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        while self._todo:
+            if self._rules.stop:
+                raise Over(self._rules.stop.result())
+            if entries := self._directory(self._todo.pop()):
+                yield entries
+
+    def _directory(self, path: bytes) -> list[bytes]:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return []  # it vanished, or is something else by now
+        except OSError as error:
+            return self._unreadable(path, error)
+        try:
+            return self._opened(path, fd)
+        except OSError as error:
+            return self._unreadable(path, error)
+        finally:
+            os.close(fd)
+
+    def _opened(self, path: bytes, fd: int) -> list[bytes]:
+        found, rules = os.fstat(fd), self._rules
+        if (found.st_dev, found.st_ino) in rules.avoid:
+            return []
+        if rules.matcher.tagged_caches and path != self._place.path and _is_tagged(fd):
+            return []
+        if rules.one_file_system and found.st_dev != self._place.device:
+            self._tally.directories += 1
+            return [path]  # a subvolume, or mounted just now
+        if not rules.may_enter(b".", fd):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return self._listed(path, fd)
+
+    def _listed(self, path: bytes, fd: int) -> list[bytes]:
+        excludes, keeps, within = self._rules.matcher.excludes, self._keeps, inside(path)
+        below = within[self._top :]
+        files: list[bytes] = []
+        directories: list[bytes] = []
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                name = entry.name.encode(_ENCODING, "surrogateescape")
+                directory = entry.is_dir(follow_symlinks=False)
+                if excludes(below, name, directory):
+                    continue
+                if directory:
+                    directories.append(within + name)
+                elif keeps(entry, name, within, fd):
+                    files.append(within + name)
+        mount_points = self._plan(sorted(directories))
+        self._tally.files += len(files)
+        self._tally.directories += 1 + len(mount_points)
+        return [path, *mount_points, *sorted(files)]
+
+    def _keeps(self, entry: "os.DirEntry[str]", name: bytes, within: bytes, fd: int) -> bool:
+        if entry.is_file(follow_symlinks=False):
+            if not (readable := self._rules.may_read(name, fd)):
+                self._unreadable(within + name, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+            return readable
+        if entry.is_symlink():
+            return True
+        try:
+            mode = entry.stat(follow_symlinks=False).st_mode
+        except OSError:
+            return False  # it vanished
+        return stat.S_ISFIFO(mode) or (self._rules.root and not stat.S_ISSOCK(mode))
+
+    def _plan(self, directories: list[bytes]) -> list[bytes]:
+        """Put off what is to be entered; returns the mount points that are kept as empty directories."""
+        ways = [(path, self._way(path)) for path in directories]
+        self._todo.extend(path for path, way in reversed(ways) if way is _Way.ENTER)
+        return [path for path, way in ways if way is _Way.KEEP_EMPTY]
+
+    def _way(self, path: bytes) -> "_Way":
+        if path in self._others:
+            return _Way.LEAVE
+        if (row := self._rules.mounts.get(path)) is None:
+            return _Way.ENTER
+        if row.fs_type in _VIEWS:
+            return _Way.KEEP_EMPTY
+        if (
+            not self._rules.one_file_system
+            or self._place.mount is None
+            or row.devnum == self._place.mount.devnum
+        ):
+            return _Way.ENTER
+        return _Way.LEAVE if row.fs_type.startswith(_FAR) else _Way.KEEP_EMPTY
+
+    def _unreadable(self, path: bytes, error: OSError) -> list[bytes]:
+        self._tally.unreadable += 1
+        self._unread.add(path, error.strerror or str(error))
+        return []
+
+
+class _Way(Enum):
+    ENTER = auto()
+    KEEP_EMPTY = auto()
+    LEAVE = auto()
+
+
+def inside(path: bytes) -> bytes:
+    """The path of a directory as the beginning of what is in it."""
+    return path if path.endswith(b"/") else path + b"/"
+
+
+def _is_tagged(directory: int) -> bool:
+    try:
+        fd = os.open(
+            "CACHEDIR.TAG", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory
+        )
+    except OSError:
+        return False
+    try:
+        return os.read(fd, len(_CACHEDIR)) == _CACHEDIR
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
