@@ -34,21 +34,20 @@ from usbbackup.otp.server import (
     start_link,
     stop,
 )
+from usbbackup.otp.spec import BadArgumentError, ChildSpec
 from usbbackup.otp.supervisor import (
     AlreadyStarted,
-    BadArgumentError,
-    ChildInfo,
-    ChildSpec,
     Count,
     DynamicSupervisor,
+    Node,
     NotFound,
     Supervisor,
     count_children,
     start_child,
     terminate_child,
+    tree,
     which_children,
 )
-from usbbackup.otp.tree import Node, tree
 
 __all__ = [
     "NO_REPLY",
@@ -56,7 +55,6 @@ __all__ = [
     "AlreadyStarted",
     "BadArgumentError",
     "CallTimeoutError",
-    "ChildInfo",
     "ChildSpec",
     "Clock",
     "Continue",

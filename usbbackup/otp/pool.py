@@ -9,6 +9,7 @@ Pools                   one dynamic supervisor of all pools
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -28,15 +29,12 @@ from usbbackup.otp.process import (
 )
 from usbbackup.otp.registry import Registry
 from usbbackup.otp.server import Server, ask_to_stop, cast, stop
+from usbbackup.otp.spec import BadArgumentError, ChildSpec, Intensity, check_seconds, check_whole
 from usbbackup.otp.supervisor import (
     AlreadyStarted,
-    BadArgumentError,
-    ChildSpec,
     DynamicSupervisor,
-    Intensity,
     NotFound,
     Supervisor,
-    number,
     start_child,
     which_children,
 )
@@ -96,11 +94,11 @@ class PoolSpec:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise BadArgumentError("name", "a string that is not empty", self.name)
-        number("size", self.size, 1, whole=True)
-        number("max_overflow", self.max_overflow, 0, whole=True)
-        number("overflow_ttl", self.overflow_ttl, 0)
-        number("max_restarts", self.max_restarts, 0, whole=True)
-        number("max_seconds", self.max_seconds, 0)
+        check_whole("size", self.size, 1)
+        check_whole("max_overflow", self.max_overflow, 0)
+        check_seconds("overflow_ttl", self.overflow_ttl)
+        check_whole("max_restarts", self.max_restarts, 0)
+        check_seconds("max_seconds", self.max_seconds)
 
     @property
     def limit(self) -> int:
@@ -125,12 +123,13 @@ class Manager(Server):
 
     async def handle_cast(self, message: Any) -> None:
         """Start what is missing."""
-        await self._fill()
+        with suppress(ExitedError):  # the worker supervisor is dead, and this process goes with it
+            await self._fill()
 
     async def checkout(self, client: Pid, wait: float | None) -> Pid | Full:
         """Hand out a worker: an idle one, one that is to be started, or after waiting for a checkin."""
         if not client.alive:
-            raise ExitedError(client, client.reason or "killed")
+            raise RuntimeError(f"{client} is dead, and would never give a worker back")
         if self.idle:
             worker, _ = self.idle.popitem()
             self._lend(worker, client)
@@ -215,9 +214,12 @@ class Manager(Server):
             return
         if (timer := self.cooling.pop(worker, None)) is not None:
             timer.cancel()
+        self._count_death()
+        self._call_for_workers()
+
+    def _count_death(self) -> None:
         if self.deaths.exceeded():
             exit(self.pid, "its workers keep dying")
-        self._call_for_workers()
 
     def _missing(self) -> int:
         used = len(self.lent) + len(self.waiting)
@@ -233,6 +235,8 @@ class Manager(Server):
             if isinstance(worker, Pid) and worker.alive:
                 watch(worker, lambda ref, reason: self._died(ref.pid))
                 self._give(worker)
+            else:
+                self._count_death()
 
 
 class Pools(DynamicSupervisor):
@@ -300,15 +304,13 @@ class Pools(DynamicSupervisor):
     async def checkout(self, name: str, wait: float | None = 0.0) -> Pid | Full | NotFound:
         """Borrow a worker for the calling process: at once, or after up to `wait` seconds (None: no limit).
 
-        First come, first served. NotFound also where the pool goes away meanwhile.
+        First come, first served. A client that waits when the pool is restarted goes on to wait, and gets
+        NotFound when it is stopped.
         """
-        manager = self._manager(name) or await self._restarted(name)
-        if manager is None:
-            return NotFound(name)
-        try:
-            return await manager.checkout(self_pid(), wait)
-        except ExitedError:
-            return NotFound(name)
+        while (manager := self._manager(name) or await self._restarted(name)) is not None:
+            with suppress(ExitedError):
+                return await manager.checkout(self_pid(), wait)
+        return NotFound(name)
 
     def checkin(self, name: str, worker: Pid) -> None:
         """Give a worker back; ignored where the calling process does not have it checked out."""
@@ -339,5 +341,6 @@ class Pools(DynamicSupervisor):
     async def _restarted(self, name: str) -> Manager | None:
         pool = self.whereis(name)
         if pool is not None and isinstance(pool.server, Supervisor) and not pool.server.stopping:
-            await which_children(pool)  # it answers when the restart is over
+            with suppress(ExitedError):
+                await which_children(pool)  # it answers when the restart is over
         return self._manager(name)

@@ -21,15 +21,11 @@ class ExitedError(Exception):
 
     def __init__(self, target: object, reason: Reason) -> None:
         super().__init__(f"{target} exited: {reason!r}")
-        self.target = target
         self.reason = reason
 
 
 class CallTimeoutError(TimeoutError):
     """The process did not answer in time; should it still do so, the answer is dropped."""
-
-    def __init__(self, target: object, seconds: float | None) -> None:
-        super().__init__(f"{target} did not answer within {seconds:g} s")
 
 
 class Ref:
@@ -43,7 +39,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The exit signal of a linked process, or of one that said `exit`, to one that traps exits."""
+    """An exit signal as a message, to a process that traps exits; `pid` is None where no process sent it."""
 
     pid: "Pid | None"
     reason: Reason
@@ -70,7 +66,7 @@ _DEAD, _LATE = object(), object()
 
 
 class Pid:
-    """The identity of one process, from its start to for ever; never used again for another."""
+    """The identity of one process, from its start for ever; it is never given to another."""
 
     __slots__ = (
         "_awaited",
@@ -88,9 +84,9 @@ class Pid:
 
     def __init__(self, name: Hashable, server: "Server | None" = None) -> None:
         self.name = name
-        self.server = server  # None: an ordinary asyncio task
+        self.server = server  # None: an ordinary task, without a mailbox
         self.task: asyncio.Task[Any] | None = None
-        self.reason: Reason | None = None
+        self.reason: Reason | None = None  # None: it lives
         self.mailbox: deque[object] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._doom: Reason | None = None
@@ -107,25 +103,31 @@ class Pid:
         """Has it not ended yet?"""
         return self.reason is None
 
+    @property
+    def doomed(self) -> bool:
+        """Was it told to die, whether its code has noticed or not?"""
+        return self._doom is not None
+
     def whereis(self) -> "Pid | None":
         """Itself while it lives."""
         return self if self.reason is None else None
 
-    async def join(self) -> Reason:
-        """Wait until it has ended, and return why."""
-        assert self.task is not None  # noqa: S101 - every process that was handed out has its task
-        await asyncio.wait({self.task})
-        return self.reason or "killed"
+    async def join(self, until: "asyncio.Future[None] | None" = None) -> Reason | None:
+        """Wait until it has ended, and return why; or None, where `until` was over before."""
+        waits = [future for future in (self.task, until) if future is not None]
+        if self.alive and waits:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return self.reason
 
     def deliver(self, message: object) -> None:
         """Put a message into the mailbox; nothing happens where the process is dead."""
-        if self.reason is None:
+        if self.reason is None and self.server is not None:
             self.mailbox.append(message)
-            if self._wake is not None and not self._wake.done():
-                self._wake.set_result(None)
+            if self._wake is not None:
+                resolve(self._wake, None)
 
     async def wake(self) -> None:
-        """Sleep until the mailbox holds something; let others run first where it does already."""
+        """Sleep until the mailbox holds something; where it does already, let others run first."""
         if self.mailbox:
             await asyncio.sleep(0)
         else:
@@ -138,7 +140,7 @@ class Pid:
         timeout: float | None,
         later: Callable[[float, Callable[[], None]], Timer] | None = None,
     ) -> Any:
-        """Wait for a future that this process will resolve, while it lives and `timeout` seconds at most."""
+        """Wait for a future that this process is to resolve, while it lives and `timeout` seconds at most."""
         later = later or asyncio.get_running_loop().call_later
         timer = None if timeout is None else later(timeout, lambda: resolve(future, _LATE))
         self._awaited[future] = None
@@ -151,12 +153,8 @@ class Pid:
         if value is _DEAD:
             raise ExitedError(self, self.reason or "killed")
         if value is _LATE:
-            raise CallTimeoutError(self, timeout)
+            raise CallTimeoutError(f"{self} did not answer within {timeout} s")
         return value
-
-    def doomed(self) -> bool:
-        """Was it told to die, whether its code has noticed or not?"""
-        return self._doom is not None
 
     def doom(self, reason: Reason) -> None:
         """End it where it stands: its code sees a cancellation."""
@@ -165,11 +163,8 @@ class Pid:
             self.task.cancel()
 
     def ended(self, task: "asyncio.Task[Any]") -> None:
-        """Its task is over: work out why, and tell."""
-        if task.cancelled():
-            self.bury(self._doom or "killed")
-        else:
-            self.bury(task.exception() or task.result())
+        """Its task is over: say why."""
+        self.bury((self._doom or "killed") if task.cancelled() else task.exception() or task.result())
 
     def bury(self, reason: Reason) -> None:
         """Die, in one step: from here on no name, link, watch or caller holds on to it."""
@@ -177,13 +172,12 @@ class Pid:
             return
         self.reason = reason
         self.mailbox.clear()
-        for ref in self._watching:
-            ref.pid._watches.pop(ref, None)
         for future in self._awaited:
             resolve(future, _DEAD)
-        links, self._links = self._links, {}
-        for other in links:
-            other._links.pop(self, None)
+        for ref in self._watching:
+            ref.pid._watches.pop(ref, None)
+        for other in list(self._links):
+            unlink(self, other)
             _signal(other, reason, self)
         watches, self._watches = self._watches, {}
         for ref, told in watches.items():
@@ -191,7 +185,7 @@ class Pid:
 
 
 def resolve(future: "asyncio.Future[Any]", value: object) -> None:
-    """Give a future its value unless it has one, or nobody waits for it any more."""
+    """Give a future its value, unless it has one or nobody waits for it any more."""
     if not future.done():
         future.set_result(value)
 
@@ -204,34 +198,23 @@ _TASKS: dict["asyncio.Task[Any]", Pid] = {}
 
 
 def self_pid() -> Pid:
-    """The process that runs this code; tasks that a process started speak for it.
+    """The process that runs this code; tasks that a process made speak for it.
 
-    An ordinary task outside any process has a Pid too: it can be monitored, but has no use for messages.
+    A task outside any process has a Pid too: it can be monitored, but gets no messages.
     """
     pid = _SELF.get(None)
     if pid is not None:
         return pid
     task = asyncio.current_task()
     if task is None:
-        raise RuntimeError("no process and no task runs this code")
-    return _TASKS.get(task) or _ordinary(task)
+        raise RuntimeError("this code runs outside of any process and any task")
+    return _TASKS.get(task) or _outside(task)
 
 
-def _ordinary(task: "asyncio.Task[Any]") -> Pid:
+def _outside(task: "asyncio.Task[Any]") -> Pid:
     pid = _TASKS[task] = Pid(task.get_name())
     pid.task = task
-    task.add_done_callback(_forget)
-    return pid
-
-
-def _forget(task: "asyncio.Task[Any]") -> None:
-    _TASKS.pop(task).bury("killed" if task.cancelled() else "normal")
-
-
-def _this_process() -> Pid:
-    pid = _SELF.get(None)
-    if pid is None:
-        raise RuntimeError("only a process can do this; this code runs outside of any")
+    task.add_done_callback(lambda _: _TASKS.pop(task).bury("killed" if task.cancelled() else "normal"))
     return pid
 
 
@@ -243,63 +226,57 @@ def send(target: Target, message: object) -> None:
 
 
 def exit(pid: Pid, reason: Reason) -> None:
-    """Send an exit signal: `kill` always ends it, `normal` never does, others unless it traps exits."""
+    """Send an exit signal: `kill` ends any process, `normal` none, others one that does not trap exits."""
     _signal(pid, reason, _SELF.get(None))
 
 
 def _signal(pid: Pid, reason: Reason, by: Pid | None) -> None:
     traps = pid.server is not None and pid.server.trap_exits
     match reason:
-        case _ if not pid.alive:
-            return
         case "kill":
             pid.doom("killed")
         case _ if traps:
             pid.deliver(Exit(by, reason))
         case "normal":
-            return
-        case _ if not pid.doomed():  # a second cancellation would disturb its clearing up
+            pass
+        case _ if not pid.doomed:  # a second cancellation would disturb its clearing up
             pid.doom(reason)
 
 
-def tie(one: Pid, other: Pid) -> None:
-    """Link two living processes."""
-    one._links[other] = other._links[one] = None
-
-
-def untie(one: Pid, other: Pid) -> None:
-    """Unlink two processes."""
-    one._links.pop(other, None)
-    other._links.pop(one, None)
-
-
-def link(pid: Pid) -> None:
-    """Tie this process and another: when one dies abnormally, the other does too, unless it traps exits."""
-    me = _this_process()
+def link(pid: Pid, other: Pid | None = None) -> None:
+    """Tie two processes (one of them: this): one that dies, but not of `normal`, takes the other along."""
+    other = other or self_pid()
     if pid.alive:
-        tie(me, pid)
+        pid._links[other] = other._links[pid] = None
     else:
-        _signal(me, "noproc", pid)
+        _signal(other, "noproc", pid)
 
 
-def unlink(pid: Pid) -> None:
-    """Untie this process and another."""
-    untie(_this_process(), pid)
+def unlink(pid: Pid, other: Pid | None = None) -> None:
+    """Untie two processes."""
+    other = other or self_pid()
+    pid._links.pop(other, None)
+    other._links.pop(pid, None)
 
 
 def watch(pid: Pid, told: Callable[[Ref, Reason], None]) -> Ref:
-    """Call back at the very moment a process dies; at once where it is dead. For tables beside processes."""
+    """Call back in the very step in which a process dies, at once if it is dead; for tables of processes."""
     ref = Ref(pid)
-    if pid.reason is None:
+    if pid.alive:
         pid._watches[ref] = told
     else:
         told(ref, "noproc")
     return ref
 
 
+def unwatch(ref: Ref) -> None:
+    """Take a `watch` back."""
+    ref.pid._watches.pop(ref, None)
+
+
 def monitor(pid: Pid) -> Ref:
-    """Ask for one `Down` message when a process dies; at once, with reason `noproc`, where it is dead."""
-    me = _this_process()
+    """Ask for one Down when a process dies; at once, with the reason `noproc`, if it is dead."""
+    me = self_pid()
 
     def down(ref: Ref, reason: Reason) -> None:
         me._watching.pop(ref, None)
@@ -311,15 +288,10 @@ def monitor(pid: Pid) -> Ref:
     return ref
 
 
-def unwatch(ref: Ref) -> None:
-    """Take a `watch` back."""
-    ref.pid._watches.pop(ref, None)
-
-
 def demonitor(ref: Ref) -> None:
-    """Take a `monitor` back; should its Down lie in the mailbox already, it is taken out."""
-    me = _this_process()
+    """Take a `monitor` back, and its Down, should that lie in the mailbox already."""
+    me = self_pid()
+    me._watching.pop(ref, None)
     unwatch(ref)
-    if me._watching.pop(ref, ref) is ref:
-        for message in [m for m in me.mailbox if isinstance(m, Down) and m.ref is ref]:
-            me.mailbox.remove(message)
+    for message in [m for m in me.mailbox if isinstance(m, Down) and m.ref is ref]:
+        me.mailbox.remove(message)

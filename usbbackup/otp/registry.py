@@ -15,13 +15,6 @@ class AlreadyRegistered:
     pid: Pid
 
 
-class Entry(NamedTuple):
-    """What is known under a name."""
-
-    pid: Pid
-    value: Any  # whatever was given at registration
-
-
 @dataclass(frozen=True)
 class Via:
     """A name to call instead of a Pid: it survives restarts of what it names."""
@@ -37,16 +30,23 @@ class Via:
         return str(self.name)
 
 
+class Entry(NamedTuple):
+    """What is known under a name."""
+
+    pid: Pid
+    value: Any  # whatever was given at registration
+    ref: Ref
+
+
 class Registry(Server):
     """A table of unique names.
 
-    It works as it is, and can be a child of a supervisor as well: then it starts empty with each start of its
+    It works as it is, and can be a supervisor's child as well: then it is empty after each start of its
     process, and `rest_for_one` makes what comes after it register again.
     """
 
     def __init__(self) -> None:
         self._entries: dict[Hashable, Entry] = {}
-        self._watches: dict[Hashable, Ref] = {}
 
     async def init(self) -> None:
         """Forget all names."""
@@ -55,19 +55,18 @@ class Registry(Server):
 
     def register(self, name: Hashable, pid: Pid | None = None, value: Any = None) -> AlreadyRegistered | None:
         """Give a living process (left out: the calling one) a name, and keep a value with it."""
-        if name in self._entries:
-            return AlreadyRegistered(self._entries[name].pid)
+        if (taken := self.whereis(name)) is not None:
+            return AlreadyRegistered(taken)
         pid = pid or self_pid()
         if pid.alive:
-            self._entries[name] = Entry(pid, value)
-            self._watches[name] = watch(pid, lambda ref, reason: self.unregister(name))
+            self._entries[name] = Entry(pid, value, watch(pid, lambda ref, reason: self.unregister(name)))
         return None
 
     def unregister(self, name: Hashable) -> None:
         """Free a name; harmless where it is free."""
-        self._entries.pop(name, None)
-        if (ref := self._watches.pop(name, None)) is not None:
-            unwatch(ref)
+        entry = self._entries.pop(name, None)
+        if entry is not None:
+            unwatch(entry.ref)
 
     def whereis(self, name: Hashable) -> Pid | None:
         """The process of that name, or None."""
@@ -75,7 +74,7 @@ class Registry(Server):
         return entry and entry.pid
 
     def lookup(self, name: Hashable) -> Entry | None:
-        """The process of that name with the value it was registered with, or None."""
+        """The process of that name and the value it was registered with, or None."""
         return self._entries.get(name)
 
     def names(self) -> list[Hashable]:

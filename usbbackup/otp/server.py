@@ -3,9 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Hashable
-from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from usbbackup.otp.process import (
     _SELF,
@@ -16,11 +15,10 @@ from usbbackup.otp.process import (
     Reason,
     Target,
     exit,
+    link,
     resolve,
     self_pid,
     send,
-    tie,
-    untie,
 )
 
 if TYPE_CHECKING:
@@ -40,43 +38,30 @@ class StartError(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+class Continue(NamedTuple):
     """Returned by `init`: `handle_continue(argument)` runs before any message; the starter does not wait."""
 
     argument: Any = None
 
 
-class Sender:
+class Sender(NamedTuple):
     """Who made a call, and where its answer goes."""
 
-    __slots__ = ("future", "pid")
-
-    def __init__(self, pid: Pid, future: asyncio.Future[Any]) -> None:
-        self.pid = pid
-        self.future = future
+    pid: Pid
+    future: asyncio.Future[Any]
 
 
-class _Call:
-    __slots__ = ("request", "sender")
-
-    def __init__(self, request: Any, sender: Sender) -> None:
-        self.request = request
-        self.sender = sender
+class _Call(NamedTuple):
+    request: Any
+    sender: Sender
 
 
-class _Cast:
-    __slots__ = ("message",)
-
-    def __init__(self, message: Any) -> None:
-        self.message = message
+class _Cast(NamedTuple):
+    message: Any
 
 
-class _Stop:
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: Reason) -> None:
-        self.reason = reason
+class _Stop(NamedTuple):
+    reason: Reason
 
 
 class Server:
@@ -87,7 +72,7 @@ class Server:
     """
 
     trap_exits: ClassVar[bool] = False
-    """With True, exit signals other than `kill` come as `Exit` messages, and `terminate` runs at shutdown."""
+    """With True, exit signals other than `kill` come as Exit messages; one of the parent stops in order."""
 
     pid: Pid = NOBODY
     parent: Pid | None = None
@@ -98,7 +83,7 @@ class Server:
         return None
 
     async def handle_continue(self, argument: Any) -> None:
-        """Do the slow part of starting, before any message is handled."""
+        """Do the slow part of starting."""
 
     async def handle_call(self, request: Any, sender: Sender) -> Any:
         """Return the answer, or NO_REPLY and `reply` later."""
@@ -118,10 +103,12 @@ class Server:
         """End this process after the present callback."""
         self._wish = reason
 
-    async def run(self, started: asyncio.Future[bool]) -> Reason:
-        """Live from `init` to `terminate`; returns why it ended."""
+    async def live(self, started: asyncio.Future[bool]) -> Reason:
+        """The life of the process, from `init` to `terminate`; returns why it ended."""
         _SELF.set(self.pid)
         more = await self.init()
+        if self.parent is not None:
+            link(self.parent)  # only now: an init that fails is told to the starter, not by a signal
         resolve(started, True)
         reason = await self._guard(self._serve(more))
         return await self._guard(self._close(reason))
@@ -138,19 +125,15 @@ class Server:
             await asyncio.sleep(0)  # the starter runs first
             await self.handle_continue(more.argument)
         mailbox, turn = self.pid.mailbox, 0
-        while self._wish is None and not self.pid.doomed():
+        while self._wish is None and not self.pid.doomed:
             if not turn or not mailbox:
                 await self.pid.wake()
                 turn = len(mailbox)
             turn -= 1
             await self._handle(mailbox.popleft())
-        if self.pid.doomed():  # a callback swallowed the cancellation
+        if self.pid.doomed:  # a callback swallowed the cancellation
             raise asyncio.CancelledError
         return self._wish or "normal"
-
-    async def _close(self, reason: Reason) -> Reason:
-        await self.terminate(reason)
-        return reason
 
     async def _handle(self, message: Any) -> None:
         kind = type(message)
@@ -161,9 +144,13 @@ class Server:
         elif kind is _Cast:
             await self.handle_cast(message.message)
         elif kind is _Stop or (kind is Exit and message.pid is self.parent is not None):
-            self._wish = message.reason
+            self.stop(message.reason)
         else:
             await self.handle_info(message)
+
+    async def _close(self, reason: Reason) -> Reason:
+        await self.terminate(reason)
+        return reason
 
 
 def reply(sender: Sender, value: Any) -> None:
@@ -177,7 +164,7 @@ async def call(target: Target, request: Any, timeout: float | None = 5.0) -> Any
     Raises CallTimeoutError, or ExitedError where it is dead or dies before it answers.
     """
     pid = target.whereis()
-    if pid is None:
+    if pid is None or pid.server is None:
         raise ExitedError(target, "noproc")
     if pid is _SELF.get(None):
         raise RuntimeError(f"{pid} called itself, and would wait for ever")
@@ -192,7 +179,7 @@ def cast(target: Target, message: Any) -> None:
 
 
 def ask_to_stop(target: Target, reason: Reason = "normal") -> None:
-    """Have a process end after what lies in its mailbox; do not wait for it."""
+    """Have a process end after what lies in its mailbox, and do not wait for it."""
     send(target, _Stop(reason))
 
 
@@ -205,38 +192,16 @@ async def stop(target: Target, reason: Reason = "normal") -> None:
 
 
 async def start(server: Server, name: Hashable = None, registry: "Registry | None" = None) -> Pid:
-    """Start a process and wait until its `init` is done.
+    """Start a process and wait until its `init` is done; with a registry, its name is registered there.
 
     Raises StartError; then, and also when the wait is cancelled, nothing of the process remains.
     """
-    return await _start(server, None, name, registry)
+    return await _start(server, _hatch(server, None, name, registry))
 
 
 async def start_link(server: Server, name: Hashable = None, registry: "Registry | None" = None) -> Pid:
     """As `start`, with the calling process as parent, linked to the new one."""
-    return await _start(server, self_pid(), name, registry)
-
-
-async def _start(server: Server, parent: Pid | None, name: Hashable, registry: "Registry | None") -> Pid:
-    pid = _hatch(server, parent, name, registry)
-    started: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-    def over(task: asyncio.Task[Reason]) -> None:
-        if parent is not None and not started.done():
-            untie(pid, parent)  # an init that fails is told to the starter, not by a signal
-        pid.ended(task)
-        resolve(started, False)
-
-    pid.task = asyncio.create_task(server.run(started), name=str(pid))
-    pid.task.add_done_callback(over)
-    try:
-        if not await started:
-            raise StartError(pid, pid.reason)
-    except asyncio.CancelledError:
-        exit(pid, "kill")
-        await pid.join()
-        raise
-    return pid
+    return await _start(server, _hatch(server, self_pid(), name, registry))
 
 
 _numbers = count(1)
@@ -245,10 +210,24 @@ _numbers = count(1)
 def _hatch(server: Server, parent: Pid | None, name: Hashable, registry: "Registry | None") -> Pid:
     if server.pid.alive:
         raise StartError(server.pid, "it runs already")
-    pid = Pid(name or f"{type(server).__name__}.{next(_numbers)}", server)
-    if registry is not None and (taken := registry.register(name, pid)) is not None:
+    pid = Pid(f"{type(server).__name__}.{next(_numbers)}" if name is None else name, server)
+    if registry is not None and (taken := registry.register(pid.name, pid)) is not None:
         raise StartError(pid, taken)
     server.pid, server.parent, server._wish = pid, parent, None
-    if parent is not None:
-        tie(pid, parent)
+    return pid
+
+
+async def _start(server: Server, pid: Pid) -> Pid:
+    started: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    pid.task = asyncio.create_task(server.live(started), name=str(pid))
+    pid.task.add_done_callback(pid.ended)
+    pid.task.add_done_callback(lambda _: resolve(started, False))
+    try:
+        if not await started:
+            raise StartError(pid, pid.reason) from (pid.reason if isinstance(pid.reason, Exception) else None)
+    except asyncio.CancelledError:
+        exit(pid, "kill")
+        await pid.join()
+        raise
     return pid

@@ -2,77 +2,30 @@
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from usbbackup.otp.clock import Clock, LoopClock
-from usbbackup.otp.process import Exit, Pid, Reason, Target, exit, send
+from usbbackup.otp.process import Exit, Pid, Reason, Target, exit, resolve, send
 from usbbackup.otp.registry import AlreadyRegistered, Registry
 from usbbackup.otp.server import Sender, Server, StartError, call, start_link
+from usbbackup.otp.spec import (
+    BadArgumentError,
+    ChildSpec,
+    Intensity,
+    Kind,
+    Strategy,
+    check_seconds,
+    check_whole,
+    check_word,
+    is_restarted,
+)
 
 log = logging.getLogger("usbbackup.otp")
 
-Restart = Literal["permanent", "transient", "temporary"]
-Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
-Shutdown = float | Literal["infinity", "brutal_kill"]
-Kind = Literal["worker", "supervisor"]
-
 LAST_GRACE = 5.0
 """Seconds that a killed child has to clear up; then it is left to itself: asyncio cannot end a coroutine."""
-
-
-class BadArgumentError(ValueError):
-    """An argument that cannot be used; told before anything is started."""
-
-    def __init__(self, argument: str, wanted: str, given: object) -> None:
-        super().__init__(f"{argument} must be {wanted}, not {given!r}")
-        self.argument = argument
-
-
-def one_of(argument: str, given: object, choices: Any) -> None:
-    """Refuse what is not one of the words of a Literal."""
-    if given not in get_args(choices):
-        raise BadArgumentError(argument, "one of " + ", ".join(get_args(choices)), given)
-
-
-def number(argument: str, given: object, least: float, *, whole: bool = False) -> None:
-    """Refuse what is not a number from `least` on."""
-    kinds = (int,) if whole else (int, float)
-    if type(given) not in kinds or not given >= least:  # type: ignore[operator] # it is a number by then
-        raise BadArgumentError(argument, f"a {'whole ' * whole}number from {least} on", given)
-
-
-@dataclass(frozen=True)
-class ChildSpec:
-    """How one child is started, restarted and stopped.
-
-    `shutdown`: seconds from the exit signal `shutdown` to `kill`; `infinity` waits, `brutal_kill` kills at
-    once; left out, it is 5, and `infinity` for supervisors. `name`: to register in the supervisor's registry.
-    """
-
-    id: Hashable
-    start: Callable[[], Server]
-    restart: Restart = "permanent"
-    shutdown: Shutdown | None = None
-    type: Kind = "worker"
-    name: Hashable = None
-
-    def __post_init__(self) -> None:
-        if not callable(self.start):
-            raise BadArgumentError("start", "a function that makes a Server", self.start)
-        one_of("restart", self.restart, Restart)
-        one_of("type", self.type, Kind)
-        if self.shutdown not in (None, "infinity", "brutal_kill"):
-            number("shutdown", self.shutdown, 0)
-
-    @property
-    def patience(self) -> Shutdown:
-        """The shutdown in force."""
-        if self.shutdown is not None:
-            return self.shutdown
-        return "infinity" if self.type == "supervisor" else 5.0
 
 
 @dataclass(frozen=True)
@@ -89,24 +42,16 @@ class NotFound:
     name: Hashable
 
 
-class ChildInfo(NamedTuple):
-    """One child as `which_children` tells it."""
+class Node(NamedTuple):
+    """One process in a tree, as an observer sees it."""
 
     id: Hashable
     pid: Pid | None  # None: not running
     type: Kind
-    restart: Restart
-    restarts: int  # how often it was restarted, by its own fault or not
-    since: float  # the clock's time of its latest start
-
-
-class Count(NamedTuple):
-    """How many children there are."""
-
-    specs: int
-    active: int
-    supervisors: int
-    workers: int
+    restarts: int  # how often it was restarted, also because of others
+    mailbox: int  # messages that wait to be handled
+    since: float | None  # the supervisor's clock at its latest start; None for the root
+    children: "tuple[Node, ...]"
 
 
 @dataclass(eq=False)
@@ -120,6 +65,15 @@ class Child:
     since: float = 0.0
 
 
+class Count(NamedTuple):
+    """How many children a supervisor has."""
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int
+
+
 class _Again(NamedTuple):
     """What a supervisor tells itself when a restart failed."""
 
@@ -127,43 +81,11 @@ class _Again(NamedTuple):
     reason: Reason
 
 
-def abnormal(reason: Reason) -> bool:
-    """Did it end otherwise than it was meant to?"""
-    return reason not in ("normal", "shutdown")
-
-
-def is_restarted(restart: Restart, reason: Reason) -> bool:
-    """The decision table of the three restart kinds."""
-    match restart:
-        case "permanent":
-            return True
-        case "transient":
-            return abnormal(reason)
-        case "temporary":
-            return False
-
-
-class Intensity:
-    """At most so many events in so many seconds."""
-
-    def __init__(self, most: int, seconds: float, clock: Clock) -> None:
-        self.most, self.seconds, self.clock = most, seconds, clock
-        self.times: deque[float] = deque()
-
-    def exceeded(self) -> bool:
-        """Count one more event; was it one too many?"""
-        now = self.clock.monotonic()
-        self.times.append(now)
-        while self.times[0] < now - self.seconds:
-            self.times.popleft()
-        return len(self.times) > self.most
-
-
 class Supervisor(Server):
     """Starts its children in order, restarts them by strategy, stops them in reverse.
 
-    More than `max_restarts` in `max_seconds`: it stops its children and itself with reason `shutdown`, and
-    its own supervisor decides. `registry` is where children with a `name` are registered.
+    More than `max_restarts` in `max_seconds`: it stops its children and itself with the reason `shutdown`,
+    and its own supervisor decides. `registry` is where children with a `name` are registered.
     """
 
     trap_exits = True
@@ -178,84 +100,63 @@ class Supervisor(Server):
         clock: Clock | None = None,
         registry: Registry | None = None,
     ) -> None:
-        one_of("strategy", strategy, Strategy)
-        number("max_restarts", max_restarts, 0, whole=True)
-        number("max_seconds", max_seconds, 0)
+        check_word("strategy", strategy, Strategy)
+        check_whole("max_restarts", max_restarts, 0)
+        check_seconds("max_seconds", max_seconds)
         self.specs = tuple(children)
+        if len({spec.id for spec in self.specs}) < len(self.specs):
+            raise BadArgumentError("children", "specs with different ids", [spec.id for spec in self.specs])
         self.strategy = strategy
         self.max_restarts, self.max_seconds = max_restarts, max_seconds
-        self.clock = clock or LoopClock()
-        self.registry = registry
-        ids = [spec.id for spec in self.specs]
-        if len(set(ids)) < len(ids):
-            raise BadArgumentError("children", "specs with different ids", ids)
+        self.clock, self.registry = clock or LoopClock(), registry
+        self.children: dict[Hashable, Child] = {}
+        self.stopping = False
+
+    async def live(self, started: asyncio.Future[bool]) -> Reason:
+        """As any Server; but it is never gone before its children are, whatever it ends of."""
+        self.children, self.running, self.stopping = {}, dict[Pid, Child](), False
+        self.intensity = Intensity(self.max_restarts, self.max_seconds, self.clock)
+        try:
+            return await super().live(started)
+        finally:
+            self.stopping = True
+            await self._stop_all()
 
     async def init(self) -> None:
         """Start the children in order; the first that fails makes all of it fail."""
         for spec in self.specs:
             await self._start(self._add(spec))
 
-    async def run(self, started: asyncio.Future[bool]) -> Reason:
-        """As any Server, but never gone before its children are, whatever it ended of."""
-        self.children: dict[Hashable, Child] = {}
-        self.running: dict[Pid, Child] = {}
-        self.intensity = Intensity(self.max_restarts, self.max_seconds, self.clock)
-        self.stopping = False
-        try:
-            return await super().run(started)
-        finally:
-            self.stopping = True
-            await self._stop_all()
-
     async def handle_call(self, request: Any, sender: Sender) -> Any:
-        """Answer the functions below."""
+        """Answer the functions at the end of this module."""
         match request:
+            case "which_children":
+                return _below(self)
             case ("start_child", ChildSpec() as spec):
                 return await self._start_child(spec)
             case ("terminate_child", key):
                 return await self._terminate_child(key)
-            case "which_children":
-                return self.which_children()
             case _:
                 return await super().handle_call(request, sender)
 
     async def handle_info(self, message: Any) -> None:
-        """Restart what ended; an exit of anything but a present child is stale, and ignored."""
+        """Restart what ended; the exit of anything but a present child is stale, and ignored."""
         match message:
             case Exit(Pid() as pid, reason) if pid in self.running:
                 await self._ended(self.running.pop(pid), reason)
             case _Again(child, reason) if self.children.get(child.key) is child and child.pid is None:
                 await self._restart(child, reason)
 
-    def which_children(self) -> list[ChildInfo]:
-        """The children, in order of start."""
-        return [
-            ChildInfo(c.spec.id, c.pid, c.spec.type, c.spec.restart, c.restarts, c.since)
-            for c in self.children.values()
-        ]
-
     def _key(self, spec: ChildSpec) -> Hashable:
         return spec.id
+
+    def _find(self, key: Any) -> Child | None:
+        return self.children.get(key)
 
     def _add(self, spec: ChildSpec) -> Child:
         key = self._key(spec)
         child = self.children[key] = Child(key, spec)
         return child
-
-    def _drop(self, child: Child) -> None:
-        del self.children[child.key]
-
-    async def _start(self, child: Child) -> Pid:
-        spec = child.spec
-        registry = self.registry if spec.name is not None else None
-        try:
-            server = spec.start()
-        except Exception as error:
-            raise StartError(spec.id, error) from error
-        child.pid = await start_link(server, spec.name if registry else spec.id, registry)
-        child.since = self.clock.monotonic()
-        self.running[child.pid] = child
-        return child.pid
 
     async def _start_child(self, spec: ChildSpec) -> Pid | AlreadyStarted | StartError:
         if (present := self.children.get(self._key(spec))) is not None:
@@ -264,14 +165,14 @@ class Supervisor(Server):
         try:
             return await self._start(child)
         except StartError as error:
-            self._drop(child)
+            del self.children[child.key]
             return AlreadyStarted(error.reason.pid) if isinstance(error.reason, AlreadyRegistered) else error
 
     async def _terminate_child(self, key: Any) -> NotFound | None:
-        child = self.children.get(key)
+        child = self._find(key)
         if child is None:
             return NotFound(key)
-        self._drop(child)
+        del self.children[child.key]
         await self._stop(child)
         return None
 
@@ -280,37 +181,22 @@ class Supervisor(Server):
         if is_restarted(child.spec.restart, reason):
             await self._restart(child, reason)
         elif child.spec.restart == "temporary":
-            self._drop(child)
+            del self.children[child.key]
 
     async def _restart(self, child: Child, reason: Reason) -> None:
+        limit = f"{self.max_restarts} restarts in {self.max_seconds:g} s"
         if self.intensity.exceeded():
-            log.error("%s gives up: %s ended (%r), after %s", self.pid, child.spec.id, reason, self._limit())
+            log.error("%s gives up: %s ended (%r) after %s", self.pid, child.spec.id, reason, limit)
             return self.stop("shutdown")
         nth = len(self.intensity.times)
-        log.warning(
-            "%s restarts %s, which ended (%r): %d of %s", self.pid, child.spec.id, reason, nth, self._limit()
-        )
+        log.warning("%s restarts %s, which ended (%r): %d of %s", self.pid, child.spec.id, reason, nth, limit)
         group = self._group(child)
         for other in reversed(group):
             await self._stop(other)
         for other in group:
-            if other.spec.restart == "temporary":
-                self._drop(other)
-            elif not await self._start_again(other):
+            if not await self._start_again(other):
                 break
         return None
-
-    def _limit(self) -> str:
-        return f"{self.max_restarts} restarts in {self.max_seconds:g} s"
-
-    async def _start_again(self, child: Child) -> bool:
-        child.restarts += 1
-        try:
-            await self._start(child)
-        except StartError as error:
-            send(self.pid, _Again(child, error))
-            return False
-        return True
 
     def _group(self, child: Child) -> list[Child]:
         family = list(self.children.values())
@@ -322,8 +208,34 @@ class Supervisor(Server):
             case "rest_for_one":
                 return family[family.index(child) :]
 
+    async def _start_again(self, child: Child) -> bool:
+        if child.spec.restart == "temporary":
+            del self.children[child.key]
+            return True
+        child.restarts += 1
+        try:
+            await self._start(child)
+        except StartError as error:
+            send(self.pid, _Again(child, error))
+            return False
+        return True
+
+    async def _start(self, child: Child) -> Pid:
+        spec = child.spec
+        try:
+            server = spec.start()
+        except Exception as error:
+            raise StartError(spec.id, error) from error
+        named = spec.name is not None and self.registry is not None
+        child.pid = await start_link(
+            server, spec.name if named else spec.id, self.registry if named else None
+        )
+        child.since = self.clock.monotonic()
+        self.running[child.pid] = child
+        return child.pid
+
     async def _stop_all(self) -> None:
-        for child in reversed(list(self.children.values())):
+        for child in reversed(self.children.values()):
             await self._stop(child)
 
     async def _stop(self, child: Child) -> None:
@@ -332,11 +244,11 @@ class Supervisor(Server):
             return
         self.running.pop(pid, None)
         match child.spec.patience:
+            case "brutal_kill":
+                await self._kill(pid)
             case "infinity":
                 exit(pid, "shutdown")
                 await pid.join()
-            case "brutal_kill":
-                await self._kill(pid)
             case seconds:
                 exit(pid, "shutdown")
                 if not await self._gone(pid, seconds):
@@ -349,17 +261,16 @@ class Supervisor(Server):
             pid.bury("killed")
 
     async def _gone(self, pid: Pid, seconds: float) -> bool:
-        late = asyncio.get_running_loop().create_future()
-        timer = self.clock.later(seconds, lambda: None if late.done() else late.set_result(None))
+        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self.clock.later(seconds, lambda: resolve(late, None))
         try:
-            await asyncio.wait((pid.task, late), return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var] # it has a task
+            return await pid.join(until=late) is not None
         finally:
             timer.cancel()
-        return not pid.alive
 
 
 class DynamicSupervisor(Supervisor):
-    """A supervisor whose children come and go, any number of any spec; `terminate_child` takes their Pid.
+    """A supervisor whose children come and go, any number of any spec; they are told apart by their Pid.
 
     At its end all children are told at once, then waited for.
     """
@@ -377,13 +288,8 @@ class DynamicSupervisor(Supervisor):
     def _key(self, spec: ChildSpec) -> Hashable:
         return object()
 
-    async def _terminate_child(self, key: Any) -> NotFound | None:
-        child = self.running.get(key)
-        if child is None:
-            return NotFound(key)
-        self._drop(child)
-        await self._stop(child)
-        return None
+    def _find(self, key: Any) -> Child | None:
+        return self.running.get(key)
 
     async def _stop_all(self) -> None:
         for pid, child in self.running.items():
@@ -392,7 +298,7 @@ class DynamicSupervisor(Supervisor):
 
 
 async def start_child(supervisor: Target, spec: ChildSpec) -> Pid | AlreadyStarted:
-    """Add a child and start it; or say that its id or name is taken. Raises StartError if init fails."""
+    """Add a child and start it, or say that its id or name is taken. Raises StartError if its init fails."""
     answer: Pid | AlreadyStarted | StartError = await call(supervisor, ("start_child", spec), None)
     if isinstance(answer, StartError):
         raise answer
@@ -405,15 +311,34 @@ async def terminate_child(supervisor: Target, key: Hashable) -> NotFound | None:
     return answer
 
 
-async def which_children(supervisor: Target) -> list[ChildInfo]:
+async def which_children(supervisor: Target) -> tuple[Node, ...]:
     """The children, in order of start."""
-    answer: list[ChildInfo] = await call(supervisor, "which_children", None)
+    answer: tuple[Node, ...] = await call(supervisor, "which_children", None)
     return answer
 
 
 async def count_children(supervisor: Target) -> Count:
     """How many children there are."""
     children = await which_children(supervisor)
-    supervisors = sum(child.type == "supervisor" for child in children)
     active = sum(child.pid is not None for child in children)
+    supervisors = sum(child.type == "supervisor" for child in children)
     return Count(len(children), active, supervisors, len(children) - supervisors)
+
+
+def tree(root: Target) -> Node | None:
+    """A process and all that lives below it, seen without asking any of them; None if it does not run."""
+    pid = root.whereis()
+    if pid is None:
+        return None
+    kind: Kind = "supervisor" if isinstance(pid.server, Supervisor) else "worker"
+    return Node(pid.name, pid, kind, 0, len(pid.mailbox), None, _below(pid.server))
+
+
+def _below(server: Server | None) -> tuple[Node, ...]:
+    return tuple(_node(child) for child in server.children.values()) if isinstance(server, Supervisor) else ()
+
+
+def _node(child: Child) -> Node:
+    pid, spec = child.pid, child.spec
+    mailbox, below = (len(pid.mailbox), _below(pid.server)) if pid is not None else (0, ())
+    return Node(spec.id, pid, spec.type, child.restarts, mailbox, child.since, below)
