@@ -5,13 +5,13 @@ import msgspec
 from usbbackup import kernel
 from usbbackup.drives import layout, marker, remedies
 from usbbackup.drives.host import Host
-from usbbackup.drives.layout import closing
 from usbbackup.drives.marker import Marker
 from usbbackup.drives.mounts import MountRow
 from usbbackup.drives.ready import Refused
 from usbbackup.drives.records import Enrolled, Records
 from usbbackup.drives.udev import Device
 from usbbackup.errors import NotAllowedError, NotNowError
+from usbbackup.folders import LayoutError, closing
 from usbbackup.text import safe
 
 
@@ -92,7 +92,7 @@ def check_marker(top: int, record: Enrolled, host: Host) -> Refused | None:
     hint = f"If it is yours, run: usbbackup drives enrol {remedies.quoted(record.uuid)}"
     try:
         found = marker.read_marker(top)
-    except layout.LayoutError as error:
+    except LayoutError as error:
         return Refused(error.message, error.hint)
     if found is None:
         return Refused("The drive has lost its marker: it was emptied since it was enrolled.", hint)

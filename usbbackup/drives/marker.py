@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from usbbackup import kernel
 from usbbackup.drives.host import Host
-from usbbackup.drives.layout import LayoutError, closing, in_the_way
+from usbbackup.folders import LayoutError, closing, in_the_way
 from usbbackup.text import safe
 
 NAME = "drive.json"

@@ -13,6 +13,7 @@ from usbbackup.drives.host import Host
 from usbbackup.drives.mounts import MountRow, MountTable
 from usbbackup.drives.ready import Verdict
 from usbbackup.errors import NotAllowedError, NotNowError
+from usbbackup.folders import closing
 from usbbackup.text import safe
 
 
@@ -82,7 +83,7 @@ class Pin:
     def _opened(self) -> int:
         with ExitStack() as opened:
             mount = opened.enter_context(layout.mounted(self.row))
-            top = opened.enter_context(layout.closing(layout.open_top(mount)))
+            top = opened.enter_context(closing(layout.open_top(mount)))
             if refused := check_marker(top, self._record, self._host):
                 raise NotAllowedError(refused.reason, refused.remedy)
             return layout.open_user_folder(top, self._host)
