@@ -13,6 +13,10 @@ class Timer(Protocol):
         ...
 
 
+Later = Callable[[float, Callable[[], None]], Timer]
+"""Calls back after so many seconds."""
+
+
 class Clock(Protocol):
     """What a clock must offer to be passed in."""
 

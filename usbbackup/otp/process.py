@@ -3,11 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from usbbackup.otp.clock import Timer
+from usbbackup.otp.clock import Later
 
 if TYPE_CHECKING:
     from usbbackup.otp.server import Server
@@ -112,13 +113,6 @@ class Pid:
         """Itself while it lives."""
         return self if self.reason is None else None
 
-    async def join(self, until: "asyncio.Future[None] | None" = None) -> Reason | None:
-        """Wait until it has ended, and return why; or None, where `until` was over before."""
-        waits = [future for future in (self.task, until) if future is not None]
-        if self.alive and waits:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        return self.reason
-
     def deliver(self, message: object) -> None:
         """Put a message into the mailbox; nothing happens where the process is dead."""
         if self.reason is None and self.server is not None:
@@ -135,10 +129,7 @@ class Pid:
             await self._wake
 
     async def answer(
-        self,
-        future: "asyncio.Future[Any]",
-        timeout: float | None,
-        later: Callable[[float, Callable[[], None]], Timer] | None = None,
+        self, future: "asyncio.Future[Any]", timeout: float | None, later: Later | None = None
     ) -> Any:
         """Wait for a future that this process is to resolve, while it lives and `timeout` seconds at most."""
         later = later or asyncio.get_running_loop().call_later
@@ -155,6 +146,13 @@ class Pid:
         if value is _LATE:
             raise CallTimeoutError(f"{self} did not answer within {timeout} s")
         return value
+
+    async def join(self, timeout: float | None = None, later: Later | None = None) -> Reason | None:
+        """Wait until it has ended, and return why; None where `timeout` seconds were over before."""
+        if self.alive:
+            with suppress(ExitedError, CallTimeoutError):
+                await self.answer(asyncio.get_running_loop().create_future(), timeout, later)
+        return self.reason
 
     def doom(self, reason: Reason) -> None:
         """End it where it stands: its code sees a cancellation."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from usbbackup.otp.clock import Clock, LoopClock
-from usbbackup.otp.process import Exit, Pid, Reason, Target, exit, resolve, send
+from usbbackup.otp.process import Exit, Pid, Reason, Target, exit, send
 from usbbackup.otp.registry import AlreadyRegistered, Registry
 from usbbackup.otp.server import Sender, Server, StartError, call, start_link
 from usbbackup.otp.spec import (
@@ -251,22 +251,14 @@ class Supervisor(Server):
                 await pid.join()
             case seconds:
                 exit(pid, "shutdown")
-                if not await self._gone(pid, seconds):
+                if await pid.join(seconds, self.clock.later) is None:
                     await self._kill(pid)
 
     async def _kill(self, pid: Pid) -> None:
         exit(pid, "kill")
-        if not await self._gone(pid, LAST_GRACE):
+        if await pid.join(LAST_GRACE, self.clock.later) is None:
             log.error("%s does not end though it was killed, and is left to itself", pid)
             pid.bury("killed")
-
-    async def _gone(self, pid: Pid, seconds: float) -> bool:
-        late: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.clock.later(seconds, lambda: resolve(late, None))
-        try:
-            return await pid.join(until=late) is not None
-        finally:
-            timer.cancel()
 
 
 class DynamicSupervisor(Supervisor):
