@@ -1,4 +1,4 @@
-"""What all tests of processes share: a loop whose time jumps, a check that nothing is left, a few processes."""
+"""What tests of processes share: a loop whose time jumps, a check that nothing is left, a few processes."""
 
 import asyncio
 import gc
@@ -81,7 +81,7 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 async def settle() -> None:
-    """Let everything happen that needs no time: the time of this loop jumps only when nothing else is to do."""
+    """Let everything happen that needs no time: the loop's time jumps only when nothing else is to do."""
     await asyncio.sleep(1e-6)
 
 

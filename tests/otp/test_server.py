@@ -1,4 +1,4 @@
-"""The life of a process from within: init, continue, callbacks, terminate; and the ways to start and stop one."""
+"""The life of a process from within: init, continue, callbacks, terminate; how it is started and stopped."""
 
 import asyncio
 import logging

@@ -331,6 +331,6 @@ def _below(server: Server | None) -> tuple[Node, ...]:
 
 
 def _node(child: Child) -> Node:
-    pid, spec = child.pid, child.spec
+    pid, spec = child.pid and child.pid.whereis(), child.spec
     mailbox, below = (len(pid.mailbox), _below(pid.server)) if pid is not None else (0, ())
     return Node(spec.id, pid, spec.type, child.restarts, mailbox, child.since, below)
