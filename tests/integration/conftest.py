@@ -117,7 +117,7 @@ class Workshop:
 
 @pytest.fixture
 def workshop(udevd: None, ground: Path) -> Iterator[Workshop]:
-    """Real drives: `workshop.drive(fs_type="btrfs", owner=...)`. All are gone afterwards, whatever happens."""
+    """Real drives: `workshop.drive(fs_type="btrfs", owner=...)`. All are gone afterwards."""
     shop = Workshop(ground)
     yield shop
     shop.close()
