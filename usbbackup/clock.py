@@ -1,6 +1,5 @@
 """Time, as something that is passed in: no module asks the operating system for the time by itself."""
 
-import asyncio
 import ctypes
 import math
 import os
@@ -59,6 +58,8 @@ class SystemClock:
 
     def later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Ask the running event loop."""
+        import asyncio  # slow to import, and `status` has no event loop
+
         return asyncio.get_running_loop().call_later(seconds, callback)
 
     def at(self, wall: float, callback: Callable[[], None]) -> Timer:
@@ -78,7 +79,10 @@ class WallTimer:
     """A timerfd_create(2) on CLOCK_REALTIME that also fires at a clock jump (TFD_TIMER_CANCEL_ON_SET)."""
 
     def __init__(self, wall: float, callback: Callable[[], None]) -> None:
+        import asyncio
+
         self._callback = callback
+        self._loop = asyncio.get_running_loop()
         libc = ctypes.CDLL(None, use_errno=True)
         self._fd = libc.timerfd_create(time.CLOCK_REALTIME, os.O_NONBLOCK | os.O_CLOEXEC)
         abstime_cancel_on_set = 1 | 2
@@ -86,7 +90,7 @@ class WallTimer:
         spec = _TimerSpec(value=_Timespec(seconds=whole))
         if self._fd < 0 or libc.timerfd_settime(self._fd, abstime_cancel_on_set, ctypes.byref(spec), None):
             raise OSError(ctypes.get_errno(), "timerfd: " + os.strerror(ctypes.get_errno()))
-        asyncio.get_running_loop().add_reader(self._fd, self._fire)
+        self._loop.add_reader(self._fd, self._fire)
 
     def _fire(self) -> None:
         self.cancel()
@@ -95,7 +99,7 @@ class WallTimer:
     def cancel(self) -> None:
         """Close the timer; harmless after it fired."""
         if self._fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._fd)
+            self._loop.remove_reader(self._fd)
             os.close(self._fd)
             self._fd = -1
 

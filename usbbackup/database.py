@@ -1,22 +1,30 @@
-"""An SQLite file that survives power cuts, is set aside when damaged, and is read while it is written."""
+"""An SQLite file with one writer, which survives power cuts; a damaged one is set aside, never deleted."""
 
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from usbbackup.clock import Clock, compact_utc
 from usbbackup.errors import UsbbackupError
+from usbbackup.kernel import on_network
 
 BUSY_SECONDS = 0.2
-_SIDECARS = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database that is, or was, in use
+LOGS = ("-wal", "-journal")  # what a writer keeps beside the database while it is at work
+_SIDECARS = (*LOGS, "-shm")
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_NEEDS_WRITING = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+_PLAINLY = {
+    sqlite3.SQLITE_BUSY: "another process is using it",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_READONLY: "it may not be changed",
+    sqlite3.SQLITE_CORRUPT: "it is damaged",
+    sqlite3.SQLITE_NOTADB: "it is damaged",
+}
 
 
 @dataclass(frozen=True)
@@ -34,22 +42,23 @@ class Schema:
         return len(self.migrations)
 
 
-class _Unusable(Exception):  # noqa: N818 - a finding about a file, never seen outside
-    """The file is there and is not what it should be; the text goes on from "it"."""
+class _UnusableError(Exception):
+    """What stands there is no database of ours; the text goes on from its name."""
 
 
 class Writer:
-    """The one writer of a database. Every trouble is `schema.error`; nothing of that transaction is kept then.
+    """The one writer of a database. Every trouble is `schema.error`, and undoes that transaction.
 
-    What `transaction` wrote is on the disk when it ends (synchronous=FULL; WAL, or a rollback journal where WAL
-    is refused or the file lies on a network). A file that is damaged, also while in use, or that was removed is
-    replaced at the next use: `set_aside` then is one sentence with the new name of the old one.
+    What a transaction wrote is on the disk when it ends: synchronous=FULL, with WAL or, where that is refused
+    or the file lies on a network, a rollback journal. A file that is damaged, also while in use, or that was
+    removed is replaced at the next use; `set_aside` then is one sentence with the new name of the old one.
     """
 
-    set_aside: str | None = None
-
-    def __init__(self, path: Path, schema: Schema, clock: Clock, *, network: bool = False) -> None:
+    def __init__(
+        self, path: Path, schema: Schema, clock: Clock, *, network: Callable[[Path], bool] = on_network
+    ) -> None:
         self.path, self._schema, self._clock, self._network = path, schema, clock, network
+        self.set_aside: str | None = None
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, ...] | None = None
         self._damaged = False
@@ -63,7 +72,7 @@ class Writer:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it, on the disk, or nothing."""
+        """All that is done inside, or nothing of it."""
         with self._speaking():
             db = self._connection()
             with _transaction(db):
@@ -82,99 +91,114 @@ class Writer:
             yield
         except (sqlite3.Error, OSError) as error:
             self._damaged = self._damaged or _is_damage(error)
-            raise _told(error, self._schema, self.path, "written") from error
+            raise told(error, self._schema, self.path, "written") from error
 
     def _connection(self) -> sqlite3.Connection:
-        if self._db is not None and not self._damaged and self._file == _identity(self.path):
+        if self._db is not None and not self._damaged and self._file == identity(self.path):
             return self._db
         self.close()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._damaged:
+            self._set_aside("was damaged")
         try:
-            if self._damaged:
-                self._set_aside("was damaged")
-            db = _connect(self.path, self._schema, self._network)
-        except _Unusable as reason:
+            self._db = self._connect()
+        except _UnusableError as reason:
             self._set_aside(str(reason))
-            db = _connect(self.path, self._schema, self._network)
-        self._db, self._file, self._damaged = db, _identity(self.path), False
+            self._db = self._connect()
+        self._file = identity(self.path)
+        return self._db
+
+    def _connect(self) -> sqlite3.Connection:
+        _refuse_what_is_no_database(self.path)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        db = connect(self.path, "mode=rw")
+        try:
+            _check(db, self._schema)
+            db.execute(f"PRAGMA journal_mode={'DELETE' if self._network(self.path) else 'WAL'}")
+            db.execute("PRAGMA synchronous=FULL")
+            migrate(db, self._schema)
+        except BaseException as error:
+            db.close()
+            if _is_damage(error):
+                raise _UnusableError("was damaged") from error
+            raise
         return db
 
     def _set_aside(self, reason: str) -> None:
-        """Rename; what stands beside first, since a new database would take an old one's log for its own."""
-        stem = f"{self.path.name}.aside-{compact_utc(self._clock.now())}"
-        others = (f"{stem}.{count}" for count in range(2, 10_000))
-        names = [stem, *others] if (self.path.parent / stem).exists() else [stem]
-        name = next(name for name in names if not (self.path.parent / name).exists())
+        """Rename; first what stands beside, since a new database would take an old one's log for its own."""
+        folder, name = self.path.parent, self.path.name
+        aside = f"{name}.aside-{compact_utc(self._clock.now())}"
+        while (folder / aside).exists():
+            aside += "+"
         for ending in (*_SIDECARS, ""):
             with contextlib.suppress(FileNotFoundError):
-                (self.path.parent / (self.path.name + ending)).rename(self.path.parent / (name + ending))
+                (folder / (name + ending)).rename(folder / (aside + ending))
         self._damaged = False
         self.set_aside = (
-            f"The {self._schema.name} {reason}; it was set aside as {self.path.parent / name} "
-            "and a new one was begun."
+            f"The {self._schema.name} {reason}: it was set aside as {folder / aside}, a new one begins."
         )
-
-
-def _connect(path: Path, schema: Schema, network: bool) -> sqlite3.Connection:
-    _refuse_what_is_no_database(path)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-    try:
-        _check(db, schema)
-        db.execute(f"PRAGMA journal_mode={'DELETE' if network else 'WAL'}")
-        db.execute("PRAGMA synchronous=FULL")
-        _migrate(db, schema)
-    except BaseException as error:
-        db.close()
-        if isinstance(error, sqlite3.Error) and _is_damage(error):
-            raise _Unusable("was damaged") from error
-        raise
-    return db
 
 
 def _refuse_what_is_no_database(path: Path) -> None:
     if path.exists() and not path.is_file():
-        raise _Unusable("was no file")
+        raise _UnusableError("was no file")
     begun = path.exists() and path.stat().st_size > 0
-    if not begun and any(_beside(path, ending) for ending in ("-wal", "-journal")):
-        raise _Unusable("was cut off")  # and its log must not be taken for that of a new one
+    if not begun and any(beside(path, log) for log in LOGS):
+        raise _UnusableError("was cut off")  # and what its log says must not get into a new one
 
 
 def _check(db: sqlite3.Connection, schema: Schema) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    tables = _shape(db)
-    if version == 0 and application == 0 and not tables:
-        return
+    application, version = marks(db)
+    tables = _tables(db)
+    if (application, version) == (0, 0) and not tables:
+        return  # begun just now
     if application != schema.application_id or version < 1:
-        raise _Unusable("was something else")
+        raise _UnusableError("was something else")
     if version > schema.version:
-        raise _Unusable("was written by a newer version of usbbackup")
-    if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok" or not tables >= _wanted(schema, version):
-        raise _Unusable("was damaged")
-
-
-def _migrate(db: sqlite3.Connection, schema: Schema) -> None:
-    with _transaction(db):
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        for statements in schema.migrations[version:]:
-            for statement in statements:
-                db.execute(statement)
-        db.execute(f"PRAGMA application_id={schema.application_id}")
-        db.execute(f"PRAGMA user_version={schema.version}")
+        raise _UnusableError("was written by a newer version of usbbackup")
+    sound = db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+    if not sound or not tables >= _wanted(schema, version):
+        raise _UnusableError("was damaged")
 
 
 def _wanted(schema: Schema, version: int) -> set[tuple[str, ...]]:
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
-        _migrate(db, Schema(schema.name, schema.application_id, schema.migrations[:version], schema.error))
-        return _shape(db)
+        migrate(db, replace(schema, migrations=schema.migrations[:version]))
+        return _tables(db)
 
 
-def _shape(db: sqlite3.Connection) -> set[tuple[str, ...]]:
-    return set(
-        db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite%'")
-    )
+def _tables(db: sqlite3.Connection) -> set[tuple[str, ...]]:
+    return set(db.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+
+
+def connect(path: Path, how: str) -> sqlite3.Connection:
+    """A connection without automatic transactions; `how` is as in SQLite's URIs (sqlite.org/uri.html)."""
+    from urllib.parse import quote
+
+    uri = f"file:{quote(os.fsencode(path))}?{how}"
+    db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    db.text_factory = _text
+    return db
+
+
+def marks(db: sqlite3.Connection) -> tuple[int, int]:
+    """Whose database it is, and of which version: application id and user version, both 0 in a new one."""
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    return application, version
+
+
+def migrate(db: sqlite3.Connection, schema: Schema) -> None:
+    """Bring the tables up to date."""
+    if marks(db)[1] == schema.version:
+        return
+    with _transaction(db):
+        for statements in schema.migrations[marks(db)[1] :]:
+            for statement in statements:
+                db.execute(statement)
+        db.execute(f"PRAGMA application_id={schema.application_id}")
+        db.execute(f"PRAGMA user_version={schema.version}")
 
 
 @contextmanager
@@ -189,123 +213,14 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-class Reader:
-    """Reads a database while another process writes it, and changes nothing. A missing one is empty.
-
-    Where nothing but the file itself is there, nobody has it open, and it is read as it stands: SQLite would
-    create files beside it otherwise. As soon as that changes, it is opened anew.
-    """
-
-    set_aside: str | None = None
-
-    def __init__(self, path: Path, schema: Schema) -> None:
-        self.path, self._schema = path, schema
-        self._db: sqlite3.Connection | None = None
-        self._seen: tuple[int, ...] | None = None
-        self._copy: contextlib.ExitStack = contextlib.ExitStack()
-        with self._speaking():
-            self._reopen()
-
-    def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The answer to one question; nothing where there is no database yet."""
-        with self._speaking():
-            for _ in range(10):
-                if self._seen != self._now():
-                    self._reopen()
-                try:
-                    found = self._db.execute(sql, values).fetchall() if self._db else []
-                except sqlite3.Error:
-                    if self._seen == self._now():
-                        raise
-                    continue
-                if self._seen == self._now():
-                    return found
-            raise sqlite3.OperationalError("it changes too fast")
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Refused."""
-        raise self._schema.error(f"The {self._schema.name} was opened for reading only.")
-        yield
-
-    def close(self) -> None:
-        """Let go of the file; harmless when done twice."""
-        if self._db is not None:
-            self._db.close()
-            self._db = None
-        self._copy.close()
-
-    @contextmanager
-    def _speaking(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise _told(error, self._schema, self.path, "read") from error
-
-    def _now(self) -> tuple[int, ...] | None:
-        """What must stay the same, or the file is opened anew; the contents are SQLite's matter where it watches."""
-        identity = _identity(self.path)
-        if identity is None or self._busy():
-            return identity
-        status = self.path.stat()
-        return (*identity, status.st_mtime_ns, status.st_size)
-
-    def _busy(self) -> bool:
-        return any(_beside(self.path, ending) for ending in ("-wal", "-journal"))
-
-    def _reopen(self) -> None:
-        self.close()
-        self._seen = self._now()
-        if self._seen is None:
-            return
-        if not self.path.is_file():
-            raise sqlite3.DatabaseError("it is no file")
-        if not self._busy():
-            self._db = _connect_to_read(self.path, self._schema, "immutable=1")
-            return
-        try:
-            self._db = _connect_to_read(self.path, self._schema, "mode=ro")
-        except sqlite3.OperationalError as error:
-            if _code(error) not in _NEEDS_WRITING:
-                raise
-            self._db = _connect_to_read(self._copied(), self._schema, "mode=rw")
-
-    def _copied(self) -> Path:
-        """What a writer that died left must be mended before it can be read: that is done to a copy."""
-        import shutil  # hardly ever needed, and slow to import
-        import tempfile
-
-        folder = Path(self._copy.enter_context(tempfile.TemporaryDirectory(prefix="usbbackup-")))
-        for ending in ("", "-wal", "-journal"):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(str(self.path) + ending, folder / ("copy" + ending))
-        return folder / "copy"
+def beside(path: Path, ending: str) -> Path | None:
+    """The file of that ending beside a database, if there is one."""
+    file = path.with_name(path.name + ending)
+    return file if file.exists() else None
 
 
-def _connect_to_read(path: Path, schema: Schema, how: str) -> sqlite3.Connection | None:
-    """Open; None where the tables have not been made yet."""
-    uri = f"file:{quote(os.fsencode(path))}?{how}"
-    db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-    try:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        application = db.execute("PRAGMA application_id").fetchone()[0]
-        if version == 0 and not _shape(db):
-            db.close()
-            return None
-    except BaseException:
-        db.close()
-        raise
-    if (version, application) == (schema.version, schema.application_id):
-        return db
-    db.close()
-    raise sqlite3.DatabaseError("it was written by another version of usbbackup")
-
-
-def _beside(path: Path, ending: str) -> bool:
-    return Path(str(path) + ending).exists()
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is; None where there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -313,16 +228,21 @@ def _identity(path: Path) -> tuple[int, ...] | None:
     return (status.st_dev, status.st_ino)
 
 
-def _code(error: BaseException) -> int:
-    """The primary result code (sqlite.org/rescode.html); -1 where the error did not come from SQLite."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return -1 if code is None else int(code) & 0xFF
+def code(error: BaseException) -> int | None:
+    """The primary result code (sqlite.org/rescode.html); None where the error did not come from SQLite."""
+    extended = getattr(error, "sqlite_errorcode", None)
+    return None if extended is None else int(extended) & 0xFF
+
+
+def told(error: sqlite3.Error | OSError, schema: Schema, path: Path, doing: str) -> UsbbackupError:
+    """The trouble as one sentence."""
+    reason = error.strerror if isinstance(error, OSError) else _PLAINLY.get(code(error) or 0, str(error))
+    return schema.error(f"The {schema.name} {path} cannot be {doing}: {reason}.")
 
 
 def _is_damage(error: BaseException) -> bool:
-    return _code(error) in _DAMAGE
+    return code(error) in _DAMAGE
 
 
-def _told(error: Exception, schema: Schema, path: Path, doing: str) -> UsbbackupError:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return schema.error(f"The {schema.name} {path} cannot be {doing}: {reason}.")
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")  # a flipped bit costs a letter, not the row

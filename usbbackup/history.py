@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from usbbackup.clock import Clock, rfc3339
-from usbbackup.database import Reader, Schema, Writer
+from usbbackup.database import Schema, Writer
+from usbbackup.database_reader import Reader
 from usbbackup.errors import UsbbackupError
 from usbbackup.history_tables import MIGRATIONS
 from usbbackup.kernel import boot_id
@@ -16,6 +17,7 @@ from usbbackup.outcome import Outcome, Phase, Result, SourceSeen
 from usbbackup.text import safe
 
 DECISIONS_KEPT = 20_000
+NOTES_KEPT = 1_000  # of one run; its log has them all
 CANDIDATES = 20
 _LARGEST = 2**63 - 1  # of an SQLite INTEGER
 
@@ -126,14 +128,12 @@ class History:
         self._do("UPDATE runs SET phase = ? WHERE run = ? AND outcome IS NULL", phase.value, safe(run))
 
     def engine(self, run: str, pid: int, ticks: int) -> None:
-        """A run has started a program: its id and start time in clock ticks after boot; the latest is kept."""
-        self._do(
-            "UPDATE runs SET boot_id = ?, engine_pid = ?, engine_ticks = ? WHERE run = ?",
-            safe(self._boot()),
-            pid,
-            ticks,
-            safe(run),
-        )
+        """A run has started a program, `ticks` (of the clock) after boot; only the latest one is kept."""
+        with self._database.transaction() as db:
+            db.execute(
+                "UPDATE runs SET boot_id = ?, engine_pid = ?, engine_ticks = ? WHERE run = ?",
+                (safe(self._boot()), pid, ticks, safe(run)),
+            )
 
     def end_run(self, run: str, result: Result, finished: float | None = None) -> bool:
         """A run ends, now or when said; false, and nothing changes, where it has ended or never began."""
@@ -147,7 +147,7 @@ class History:
             _safe(result.snapshot),
             safe(result.message),
             _safe(result.hint),
-            "\n".join(safe(note) for note in result.notes if note),
+            _lines(result.notes),
             safe(run),
         )
 
@@ -174,13 +174,12 @@ class History:
 
     def last_good(self, job: str, drive: str) -> RunRecord | None:
         """The latest success or warning on a drive, by order of recording: clocks jump."""
-        return _first(
-            self._runs(f"WHERE job = ? AND drive = ? AND {_GOOD} ORDER BY id DESC LIMIT 1", job, drive)
-        )
+        where = f"WHERE job = ? AND drive = ? AND {_GOOD} ORDER BY id DESC LIMIT 1"
+        return _first(self._runs(where, safe(job), safe(drive)))
 
     def last_good_anywhere(self, job: str) -> RunRecord | None:
         """The latest success or warning on any drive."""
-        return _first(self._runs(f"WHERE job = ? AND {_GOOD} ORDER BY id DESC LIMIT 1", job))
+        return _first(self._runs(f"WHERE job = ? AND {_GOOD} ORDER BY id DESC LIMIT 1", safe(job)))
 
     def last_run(self, job: str, drive: str) -> RunRecord | None:
         """The latest run on a drive, whatever became of it."""
@@ -239,7 +238,7 @@ class History:
         ]
 
     def attachment(self, key: str, drive: str) -> str:
-        """The id of the stay of a drive that `key` tells, begun now if it is new; its other stays have ended."""
+        """The id of the stay of a drive that `key` names, begun now if new; its other stays have ended."""
         key, drive, now = safe(key), safe(drive), self._clock.now()
         with self._database.transaction() as db:
             known = db.execute(
@@ -290,7 +289,11 @@ class History:
             return db.execute(sql, values).rowcount > 0
 
     def _runs(self, rest: str, *values: Any) -> list[RunRecord]:
-        return [_run(row) for row in self._database.rows(f"{_RUN} {rest}", *values)]
+        found = self._database.rows(f"{_RUN} {rest}", *values)
+        try:
+            return [_run(row) for row in found]
+        except ValueError as error:
+            raise HistoryError(f"The run history holds something that is no run: {error}.") from error
 
 
 def _run(row: tuple[Any, ...]) -> RunRecord:
@@ -310,6 +313,12 @@ def _where(**columns: str | None) -> tuple[str, list[str]]:
 
 def _first(runs: list[RunRecord]) -> RunRecord | None:
     return runs[0] if runs else None
+
+
+def _lines(notes: tuple[str, ...]) -> str:
+    kept = [safe(note) for note in notes[:NOTES_KEPT] if note]
+    more = len(notes) - NOTES_KEPT
+    return "\n".join([*kept, f"and {more} more, see the log of the run"] if more > 0 else kept)
 
 
 def _safe(text: str | None) -> str | None:

@@ -10,6 +10,17 @@ _STATX_MNT_ID_UNIQUE = 0x4000  # linux/stat.h, since Linux 6.8
 _AT_EMPTY_PATH = 0x1000
 _STATX_SIZE = 256
 _STATX_MNT_ID_OFFSET = 0x90
+_STATFS_SIZE = 256  # more than any architecture needs; the kind of file system is the first word
+_NETWORK = {  # linux/magic.h
+    0x6969,  # NFS
+    0x517B,  # SMB
+    0xFF534D42,  # CIFS
+    0xFE534D42,  # SMB 2
+    0x01021997,  # 9P
+    0x00C36400,  # Ceph
+    0x5346414F,  # AFS
+    0x65735546,  # FUSE
+}
 
 
 @cache
@@ -48,6 +59,18 @@ def syncfs(fd: int) -> None:
     if _libc().syncfs(fd) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def on_network(path: Path) -> bool:
+    """Does `path` lie where another machine, or a program, stands behind the file system (statfs(2))?
+
+    There, memory is not shared by all who may open the file. Raises OSError where there is no `path`.
+    """
+    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+    if _libc().statfs(os.fsencode(path), buffer) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF in _NETWORK
 
 
 def boot_id() -> str:
