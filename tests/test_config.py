@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from usbbackup import config_keys
+from usbbackup.backup import matcher
 from usbbackup.config import (
     Config,
     DriveConfig,
@@ -133,6 +134,10 @@ ERRORS = {
     "an endless source": (job(sources="[/" + "a" * 5000 + "]"), "5:15: longer than 4096 characters"),
     "a pattern that is none": (job(exclude='["[z-a]"]'), "6:15: '[z-a]' is not a gitignore pattern: "),
     "a pattern that is a comment": (job(exclude='["#x"]'), "6:15: '#x' matches nothing as a gitignore"),
+    "a pattern with a class of characters": (
+        job(exclude='["[[:alpha:]]"]'),
+        "6:15: '[[:alpha:]]': character classes such as [:alpha:] are not supported",
+    ),
     "a pattern of two lines": (job(exclude='["a\\nb"]'), "6:15: 'a\\nb' matches nothing as a gitignore"),
     "an open bracket": (job(exclude='["[a"]'), "6:15: '[a' matches nothing as a gitignore pattern"),
     "an unquoted star": (job(exclude="[*.iso]"), "6:15: a text that starts with '*' must be written in"),
@@ -326,6 +331,10 @@ def test_every_key_that_may_be_written_has_its_field_and_its_default(name: str) 
         if not key.required and key.default is not None:
             default = fields[word].default
             assert key.default == (list(default) if isinstance(default, tuple) else default)
+
+
+def test_every_preset_that_may_be_written_is_known_to_the_matcher() -> None:
+    assert set(config_keys.PRESETS) == set(matcher.PRESETS)
 
 
 def test_the_schema_is_a_schema_and_refuses_what_the_loader_refuses() -> None:

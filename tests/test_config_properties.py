@@ -6,11 +6,13 @@ from typing import Any
 
 import jsonschema
 import msgspec
+import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from usbbackup import config_keys
+from usbbackup.backup.matcher import Matcher
 from usbbackup.config import Config, DriveConfig, JobConfig, Keep, Notify, Power, Unlock, Verify, load, schema
 from usbbackup.errors import ConfigError
 
@@ -130,6 +132,19 @@ def as_written(value: Any) -> Any:
             return f"{value:.0f}s"
         case _:
             return value
+
+
+@pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
+@settings(deadline=None)
+@given(st.text(st.sampled_from("ab*?[]!^-/\\# ."), min_size=1, max_size=8))
+def test_every_pattern_that_is_accepted_can_be_matched(pattern: str) -> None:
+    document = {"jobs": [{"name": "a", "engine": "rsync", "sources": ["/"], "exclude": [pattern]}]}
+    try:
+        read(yaml.safe_dump(document).encode())
+    except ConfigError as error:
+        assert "gitignore" in error.message
+    else:
+        Matcher([pattern]).excludes(b"", b"a", False)
 
 
 def written(config: Config) -> dict[str, Any]:

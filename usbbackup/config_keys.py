@@ -1,6 +1,7 @@
 """What may stand in `config.yaml`: every key, its shape, its default, its sentence."""
 
 import re
+import warnings
 from typing import Any
 
 from usbbackup.shapes import Duration, Flag, Key, ListOf, OneOf, Table, Text, Whole
@@ -39,8 +40,12 @@ def _bad_pattern(pattern: str) -> str | None:
     """Ask the library that will match it; imported here because most commands never read a configuration."""
     from pathspec import GitIgnoreSpec
 
+    if re.search(r"\[:[a-z]+:\]", pattern):  # pathspec reads it as a set of letters
+        return f"'{safe(pattern)}': character classes such as [:alpha:] are not supported"
     try:
-        compiled = list(GitIgnoreSpec.from_lines([pattern]).patterns)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of `re`, about sets like [[a]
+            compiled = list(GitIgnoreSpec.from_lines([pattern]).patterns)
     except (ValueError, re.error) as error:
         return f"'{safe(pattern)}' is not a gitignore pattern: {safe(str(error))}"
     if "\n" in pattern or not compiled or compiled[0].include is None:
