@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -216,11 +215,7 @@ def test_the_kernels_own_table_is_read_whole():
     assert b"/proc" in {found.mount_point for found in rows}
 
 
-def open_descriptors():
-    return {path.name for path in Path("/proc/self/fd").iterdir()}
-
-
-def test_an_idle_watch_calls_nobody_and_gives_its_descriptors_back():
+def test_an_idle_watch_calls_nobody_and_gives_its_descriptors_back(open_descriptors):
     async def main():
         before = open_descriptors()
         calls = []

@@ -1,6 +1,5 @@
 """drives.json: written whole, never emptied by mistake."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from usbbackup.drives.records import Enrolled, Records
-from usbbackup.errors import ConfigError
+from usbbackup.errors import ConfigError, NotNowError
 
 ONE = Enrolled(
     uuid="8fa257d1",
@@ -147,16 +146,18 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     code = f"""
 import resource, signal
 from usbbackup.drives.records import Enrolled, Records
+from usbbackup.errors import NotNowError
 from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 try:
-    Records(Path({str(records.path)!r})).seen({ONE.uuid!r}, 1.0)
-except OSError:
-    print("refused")
+    Records(Path({str(records.path)!r})).repository({ONE.uuid!r}, "home", "1" * 64)
+except NotNowError as error:
+    print(error.message)
+Records(Path({str(records.path)!r})).seen({ONE.uuid!r}, 1.0)  # not worth a word
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout == "refused\n"
+    assert ran.stdout == f"{records.path} cannot be written: File too large.\n"
     assert records.path.read_bytes() == before
 
 
@@ -186,6 +187,6 @@ def test_a_symbolic_link_left_for_the_new_file_is_not_followed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     Path(f"{records.path}.new").symlink_to(victim)
-    with pytest.raises(OSError, match=os.strerror(40)):
+    with pytest.raises(NotNowError, match="cannot be written: Too many levels of symbolic links"):
         records.put(ONE)
     assert victim.read_text() == "precious"

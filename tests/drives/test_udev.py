@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -282,7 +281,7 @@ def test_a_socket_that_cannot_be_opened_again_is_told_not_hidden():
     assert heard(broken, OSError(24, "Too many open files")) == [Changed(overflow=True, ended=True)]
 
 
-def test_a_watch_gives_its_descriptor_back():
+def test_a_watch_gives_its_descriptor_back(open_descriptors):
     async def main():
         udev = KernelUdev()
         before = open_descriptors()
@@ -293,10 +292,6 @@ def test_a_watch_gives_its_descriptor_back():
         assert open_descriptors() == before
 
     asyncio.run(main())
-
-
-def open_descriptors():
-    return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
 def test_the_devices_of_this_machine_can_be_listed_without_privilege():

@@ -3,13 +3,13 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from usbbackup.errors import ConfigError
+from usbbackup.errors import ConfigError, NotNowError
 from usbbackup.text import safe
 
 VERSION = 1
@@ -42,7 +42,10 @@ class _Version(Struct):
 
 
 class Records:
-    """The file of enrolled drives. A damaged one is an error, and never overwritten."""
+    """The file of enrolled drives. A damaged one is an error (ConfigError), and never overwritten.
+
+    Changes raise NotNowError where they cannot be written: the file then stays as it was.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,8 +69,9 @@ class Records:
         self._change(lambda records: {key: record for key, record in records.items() if key != uuid})
 
     def seen(self, uuid: str, now: float) -> None:
-        """Note that an enrolled drive is, or was until now, plugged in."""
-        self._replace(uuid, lambda record: msgspec.structs.replace(record, last_seen=now))
+        """Note that an enrolled drive is, or was until now, plugged in; let be where it cannot be written."""
+        with suppress(NotNowError):
+            self._replace(uuid, lambda record: msgspec.structs.replace(record, last_seen=now))
 
     def repository(self, uuid: str, job: str, repository_id: str) -> None:
         """Note which borg repository a job has on an enrolled drive."""
@@ -84,13 +88,16 @@ class Records:
         )
 
     def _change(self, change: Callable[[dict[str, Enrolled]], dict[str, Enrolled]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._locked():
-            before = self.read()
-            after = change(before)
-            if after != before:
-                content = _File(VERSION, list(after.values()))
-                write_atomically(self.path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._locked():
+                before = self.read()
+                after = change(before)
+                if after != before:
+                    content = _File(VERSION, list(after.values()))
+                    write_atomically(self.path, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+        except OSError as error:
+            raise NotNowError(f"{self._shown} cannot be written: {error.strerror}.") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -57,7 +57,7 @@ class KernelLookups:
         """The devices of a mounted btrfs."""
         try:
             return frozenset(path.name for path in Path("/sys/fs/btrfs", uuid, "devices").iterdir())
-        except OSError:
+        except (OSError, ValueError):
             return frozenset()
 
 
