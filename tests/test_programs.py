@@ -177,6 +177,31 @@ def test_where_the_feed_fails_the_program_never_takes_half_for_all(tmp_path):
     assert not (tmp_path / "thought-it-was-all").exists()
 
 
+def test_a_feed_that_fails_because_of_a_stop_does_not_make_the_stop_less_polite():
+    stop, stopped = Stop(), threading.Event()
+
+    def feed(out):
+        stopped.wait()
+        raise LookupError("not wanted any more")
+
+    def hear(line: bytes) -> None:
+        if line == b"ready":
+            stop.set(Outcome.CANCELLED, "you said so")
+            stopped.set()
+        lines.append(line)
+
+    async def main() -> Ended:
+        script = "trap 'echo INT; exit 7' INT; trap 'echo TERM' TERM; echo ready; sleep 1000 & wait"
+        return await SystemPrograms(SystemClock(), ENVIRON).run(
+            sh(script, stdin=feed), stop=stop, on_stdout=Lines(hear)
+        )
+
+    lines: list[bytes] = []
+    with pytest.raises(LookupError):
+        asyncio.run(main())
+    assert lines == [b"ready", b"INT"]
+
+
 def test_what_a_sink_raises_ends_the_program_and_is_raised():
     def sink(chunk: bytes) -> None:
         raise ValueError(chunk)

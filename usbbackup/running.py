@@ -114,7 +114,8 @@ class Running:
     def _fail(self, error: BaseException) -> None:
         if self.trouble is None:
             self.trouble = error
-            self.climb(FIRMLY + LAST)
+            if self._timer is None:  # a feed also fails because the run is being stopped, politely
+                self.climb(FIRMLY + LAST)
 
     def _feed(self, feed: Feed) -> None:
         pipe = io.BufferedWriter(self._child.stdin, _CHUNK)
