@@ -122,6 +122,10 @@ class LoopDrive:
         self._disk = Path(_run("losetup", "--find", "--show", *flags, self.image))
         self.devnode = Path(f"{self._disk}p1") if self._partitioned else self._disk
         settle()
+        if not self.devnode.exists():  # some kernels read no partition tables, but can be told
+            first, count = _PARTITION_START // 512, self.image.stat().st_size // 512
+            _run("addpart", self._disk, "1", str(first), str(count - first))
+            settle()
         return self.devnode
 
     def mount(self, at: Path | None = None, *, options: str = "rw") -> Path:
