@@ -6,7 +6,9 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from usbbackup import varlink_idl
-from usbbackup.agent.varlink_server import CALLERS, VarlinkServer
+from usbbackup.agent.varlink_server import CALLERS, HELD, VarlinkServer
 from usbbackup.errors import ConfigError, NotAllowedError, NotNowError, UsageError
 from usbbackup.varlink import LIMIT, Client, VarlinkError, decode, encode
 
@@ -120,7 +122,7 @@ class Caller:
         """Has the server let go, without another word?"""
         try:
             return await self.reader.read() == b""
-        except ConnectionResetError:
+        except ConnectionError:
             return True
 
 
@@ -382,15 +384,62 @@ def test_a_line_of_a_hundred_megabytes_is_cut_off_early(path: Path) -> None:
     housed(path, scene)
 
 
-def test_calls_piled_up_behind_a_slow_one_are_bounded(path: Path) -> None:
+def test_calls_piled_up_behind_a_slow_one_wait_outside_and_are_all_answered(path: Path) -> None:
     async def scene(house: House) -> None:
         caller = await house.caller()
         caller.say("Reload")
-        with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            for _ in range(100):
-                caller.writer.write(encode({"method": "io.usbbackup.Agent.Status", "x": "y" * 100_000}))
-                await caller.writer.drain()
+        for _ in range(100):
+            caller.writer.write(encode({"method": "io.usbbackup.Agent.Status", "x": "y" * 100_000}))
+        await until(lambda: house.server.callers)
+        (inside,) = house.server.callers
+        await until(lambda: inside.held > LIMIT)
+        house.agent.gate.set()
+        assert "message" in (await caller.hear())["parameters"]
+        for _ in range(100):
+            assert "status" in (await caller.hear())["parameters"]
+            assert inside.held < 2 * LIMIT
+
+    housed(path, scene)
+
+
+def test_calls_piled_up_behind_a_row_of_answers_end_it(path: Path) -> None:
+    async def scene(house: House) -> None:
+        caller = await house.caller()
+        await caller.ask("Watch", more=True)
+        for _ in range(20):
+            caller.writer.write(encode({"method": "io.usbbackup.Agent.Status", "x": "y" * 100_000}))
+        assert await caller.hung_up()
+        await house.agent.let_go.wait()
         assert await house.alive()
+
+    housed(path, scene)
+
+
+def test_a_line_that_comes_too_long_behind_a_slow_call_is_hung_up_on(path: Path) -> None:
+    async def scene(house: House) -> None:
+        caller = await house.caller()
+        caller.say("Reload")
+        caller.writer.write(b"a" * (2 * LIMIT))
+        await until(lambda: house.server.callers)
+        (inside,) = house.server.callers
+        await until(lambda: inside.held > LIMIT)
+        house.agent.gate.set()
+        assert "message" in (await caller.hear())["parameters"]
+        assert await caller.hung_up()
+        assert await house.alive()
+
+    housed(path, scene)
+
+
+def test_many_half_sent_lines_are_bounded_in_all(path: Path) -> None:
+    async def scene(house: House) -> None:
+        patient = await house.caller()
+        patient.writer.write(b'{"method": "io.usbbackup')
+        for _ in range(100):
+            (await house.caller()).writer.write(b"a" * (LIMIT // 2))
+            assert sum(inside.held for inside in house.server.callers) <= HELD
+        patient.writer.write(b'.Agent.Status"}\0')
+        assert "parameters" in await patient.hear()
 
     housed(path, scene)
 
@@ -406,17 +455,58 @@ def test_two_hundred_callers_are_served_and_idle_ones_cost_no_task(path: Path) -
     housed(path, scene)
 
 
-def test_too_many_callers_are_told_to_come_later(path: Path) -> None:
+def test_of_too_many_callers_the_one_that_was_silent_longest_makes_room(path: Path) -> None:
     async def scene(house: House) -> None:
-        callers = [await house.caller() for _ in range(CALLERS + 1)]
-        assert "parameters" in await callers[0].ask("Status")
-        assert (await callers[-1].hear())["error"] == "io.usbbackup.Agent.NotReady"
-        assert await callers[-1].hung_up()
-        callers[0].writer.close()
-        await until(lambda: len(house.server.callers) < CALLERS)
+        watcher, lazy, active = [await house.caller() for _ in range(3)]
+        assert "parameters" in await watcher.ask("Watch", more=True)
+        others = [await house.caller() for _ in range(CALLERS - 3)]
+        assert "parameters" in await active.ask("Status")
+        lazy.writer.write(b"{")
+        assert await house.alive()
+        assert await lazy.hung_up()
+        assert "parameters" in await active.ask("Status")
+        assert "parameters" in await others[-1].ask("Status")
+        assert len(house.server.callers) == CALLERS
+        assert not house.agent.let_go.is_set()
+
+    housed(path, scene)
+
+
+def test_where_all_callers_are_being_served_one_more_is_told_to_come_later(path: Path) -> None:
+    async def scene(house: House) -> None:
+        for _ in range(CALLERS):
+            await (await house.caller()).ask("Watch", more=True)
+        late = await house.caller()
+        assert (await late.hear())["error"] == "io.usbbackup.Agent.NotReady"
+        assert await late.hung_up()
+        house.callers[0].writer.close()
+        await house.agent.let_go.wait()
+        await until(lambda: len(house.server.working) < CALLERS)
         assert await house.alive()
 
     housed(path, scene)
+
+
+@pytest.mark.parametrize("rounds", range(8))
+def test_a_caller_that_is_just_coming_in_does_not_outlive_the_server(path: Path, rounds: int) -> None:
+    async def main() -> None:
+        house = House(path)
+        await house.server.start()
+        with socket.socket(socket.AF_UNIX) as coming:
+            coming.connect(str(path))
+            coming.sendall(encode({"method": "io.usbbackup.Agent.Watch", "more": True}))
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            await house.server.close()
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert not house.server.callers
+            coming.settimeout(10)
+            with suppress(ConnectionResetError):
+                while coming.recv(4096):
+                    pass
+
+    asyncio.run(main())
 
 
 def test_another_user_is_refused(path: Path) -> None:
@@ -426,6 +516,40 @@ def test_another_user_is_refused(path: Path) -> None:
         assert await caller.hung_up()
 
     housed(path, scene, uid=os.getuid() + 1)
+
+
+STRANGER = """
+import os, socket
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as caller:
+    try:
+        caller.connect("control.sock")
+        print(caller.recv(4096).decode())
+    except PermissionError:
+        print("closed")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_real_stranger_cannot_reach_the_socket_and_is_refused_where_he_could(path: Path) -> None:
+    def stranger() -> str:
+        told = subprocess.run(
+            [sys.executable, "-c", STRANGER], cwd=path.parent, capture_output=True, check=True
+        )
+        return told.stdout.decode().strip(" \n\0")
+
+    def open_up() -> None:
+        path.parent.chmod(0o711)
+        path.chmod(0o666)
+
+    async def scene(house: House) -> None:
+        assert await asyncio.to_thread(stranger) == "closed"
+        open_up()
+        told = decode((await asyncio.to_thread(stranger)).encode())
+        assert told["error"] == "org.varlink.service.PermissionDenied"
+        assert await house.alive()
+
+    housed(path, scene)
 
 
 def test_the_socket_and_its_directory_are_the_users_alone(path: Path) -> None:

@@ -1,20 +1,20 @@
 """A Varlink service on a Unix socket, for one user only: checks who calls and what, hands it on, and answers.
 
-A caller that says nothing costs no task; one that says nonsense, or too much, is hung up on.
+A caller that says nothing costs no task, and makes room for others; one that says nonsense is hung up on.
 """
 
 import asyncio
 import logging
 import os
 import socket
-import stat
-import struct
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
 from usbbackup import __version__, varlink_idl
+from usbbackup.agent import unix_socket
 from usbbackup.errors import Exit, NotNowError, UsbbackupError
 from usbbackup.varlink import (
     LIMIT,
@@ -23,7 +23,6 @@ from usbbackup.varlink import (
     Message,
     Request,
     VarlinkError,
-    address,
     decode,
     encode,
     request,
@@ -33,6 +32,7 @@ Answers = Awaitable[Message] | AsyncIterator[Message]
 Handler = Callable[[Message], Answers]
 
 CALLERS = 256  # at the same time
+HELD = 8 * LIMIT  # bytes, of all callers, that cannot be answered yet
 BACKLOG = 256
 _ECHO = 200  # characters of what a caller sent that are sent back
 
@@ -52,34 +52,52 @@ class VarlinkServer:
         self.interface = varlink_idl.parse(description)
         self.methods = methods
         self.uid = os.getuid() if uid is None else uid
-        self.callers: set[_Caller] = set()
+        self.callers: OrderedDict[_Caller, None] = OrderedDict()  # who was served last comes last
         self.working: set[asyncio.Task[None]] = set()  # also for callers that have left
         self._path = path
         self._server: asyncio.Server | None = None
+        self._listening: socket.socket
         self._inode = 0
 
     async def start(self) -> None:
         """Listen. Raises NotNowError where another agent listens already, or what is there is no socket."""
-        _private_directory(self._path.parent)
-        _refuse_to_replace(self._path)
-        listening, self._inode = _listening(self._path)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Caller(self), sock=listening, backlog=BACKLOG)
+        self._listening, self._inode = unix_socket.listen(self._path, BACKLOG)
+        self._server = await asyncio.get_running_loop().create_unix_server(
+            lambda: _Caller(self), sock=self._listening, backlog=BACKLOG
+        )
 
     async def close(self) -> None:
         """Hang up on everybody, end what they asked for, and take the socket away."""
         if self._server is None:
             return
-        self._server.close()
-        for caller in list(self.callers):
+        server, self._server = self._server, None
+        asyncio.get_running_loop().remove_reader(self._listening)
+        for _ in range(2):  # rounds that asyncio needs to tell of a connection that it is accepting
+            await asyncio.sleep(0)
+        server.close()
+        callers = list(self.callers)
+        for caller in callers:
             caller.hang_up()
         for task in self.working:
             task.cancel()
-        await asyncio.gather(*self.working, return_exceptions=True)
+        gone = (caller.gone.wait() for caller in callers)
+        await asyncio.gather(*gone, *self.working, return_exceptions=True)
         with suppress(FileNotFoundError):
             if self._path.lstat().st_ino == self._inode:
                 self._path.unlink()
-        self._server = None
+
+    def has_room(self) -> bool:
+        """May one caller more come in? Who has asked nothing for longest makes room."""
+        if len(self.working) >= CALLERS:
+            return False
+        if len(self.callers) >= CALLERS:
+            next(caller for caller in self.callers if caller.idle).hang_up()
+        return True
+
+    def hold_little(self) -> None:
+        """Hang up on who has sent most of what cannot be answered yet, if that is too much in all."""
+        if sum(caller.held for caller in self.callers) > HELD:
+            max(self.callers, key=lambda caller: caller.held).hang_up()
 
     def answers(self, called: Request) -> Answers:
         """What the method answers. Raises VarlinkError where it is not there or cannot be called so."""
@@ -129,22 +147,34 @@ class _Caller(asyncio.Protocol):
         self._heard_all = False
         self._may_write = asyncio.Event()
         self._may_write.set()
+        self.gone = asyncio.Event()
+
+    @property
+    def idle(self) -> bool:
+        """Is nothing being done for it?"""
+        return self._working is None
+
+    @property
+    def held(self) -> int:
+        """How many bytes it has sent that are not understood yet."""
+        return len(self._received)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Answer only to the one user, and only to so many at a time."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio gives for a stream
         self._transport = transport
-        self._server.callers.add(self)
-        if _peer(transport.get_extra_info("socket")) != self._server.uid:
+        if unix_socket.peer(transport.get_extra_info("socket")) != self._server.uid:
             self._refuse(VarlinkError(f"{SERVICE}.PermissionDenied"))
-        elif max(len(self._server.callers), len(self._server.working)) > CALLERS:
+        elif not self._server.has_room():
             self._refuse(
                 self._server.error(NotNowError("too many programs talk to the agent", "try again later"))
             )
+        self._server.callers[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is there to hear more."""
-        self._server.callers.discard(self)
+        self._server.callers.pop(self, None)
+        self.gone.set()
         self._may_write.set()
         if self._streaming and self._working is not None:
             self._working.cancel()
@@ -163,14 +193,22 @@ class _Caller(asyncio.Protocol):
         self._may_write.set()
 
     def data_received(self, data: bytes) -> None:
-        """Collect calls, up to a limit."""
+        """Collect calls; behind one that takes its time only so many, and few behind a row of answers.
+
+        A watcher is read from all the time, or nobody would notice that it leaves.
+        """
         self._received += data
         self._next()
-        if len(self._received) > LIMIT:
-            self._transport.abort()
+        if len(self._received) > LIMIT and self._streaming:
+            self.hang_up()
+        elif len(self._received) > LIMIT:
+            self._transport.pause_reading()
+        self._server.hold_little()
 
     def hang_up(self) -> None:
         """End the connection at once."""
+        self._server.callers.pop(self, None)
+        self._received.clear()
         self._transport.abort()
 
     def _refuse(self, error: VarlinkError) -> None:
@@ -184,12 +222,12 @@ class _Caller(asyncio.Protocol):
         end = self._received.find(b"\0", self._searched)
         if end < 0:
             self._searched = len(self._received)
-            if self._heard_all:
+            if len(self._received) > LIMIT:
+                self.hang_up()
+            elif self._heard_all:
                 self._transport.close()
             return
-        data = bytes(self._received[:end])
-        del self._received[: end + 1]
-        self._searched = 0
+        data = self._take(end)
         try:
             called = request(decode(data))
         except BadMessageError as error:
@@ -200,10 +238,20 @@ class _Caller(asyncio.Protocol):
         self._working.add_done_callback(self._done)
         self._server.working.add(self._working)
 
+    def _take(self, end: int) -> bytes:
+        data = bytes(self._received[:end])
+        del self._received[: end + 1]
+        self._searched = 0
+        if len(self._received) <= LIMIT and not self._transport.is_reading():
+            self._transport.resume_reading()
+        return data
+
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._working = None
         self._streaming = False
         self._server.working.discard(task)
+        if self in self._server.callers:
+            self._server.callers.move_to_end(self)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a connection of the control socket ended unexpectedly", exc_info=error)
             self._transport.abort()
@@ -270,54 +318,3 @@ def _service() -> str:
 def _check(parameters: Message, wanted: varlink_idl.Struct) -> None:
     if (wrong := varlink_idl.check(parameters, wanted)) is not None:
         raise VarlinkError(f"{SERVICE}.InvalidParameter", {"parameter": wrong[:_ECHO]})
-
-
-def _peer(connection: socket.socket) -> int:
-    """The user at the other end, as the kernel knows him (unix(7), SO_PEERCRED)."""
-    _, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(uid)
-
-
-def _private_directory(directory: Path) -> None:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    there = directory.lstat()
-    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.geteuid():
-        raise NotNowError(f"{directory} is not a directory of your own", "Look at what it is, and remove it.")
-    directory.chmod(0o700)
-
-
-def _refuse_to_replace(path: Path) -> None:
-    """Only a socket that nobody listens on is in the way of nobody."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise NotNowError(f"{path} is not a socket", "Look at what it is, and remove it.")
-    with socket.socket(socket.AF_UNIX) as trial, address(path) as name:
-        trial.settimeout(1.0)
-        try:
-            trial.connect(name)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return
-        except OSError:  # a full backlog, for one, is a sign of life
-            pass
-    raise NotNowError(f"another agent listens on {path}", "Stop it first: `systemctl --user stop usbbackup`.")
-
-
-def _listening(path: Path) -> tuple[socket.socket, int]:
-    """A socket that takes its name only when it is ready, with its mode; and its inode number."""
-    passing = path.with_name(f"{path.name}.{os.getpid()}")
-    passing.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        with address(passing) as name:
-            listening.bind(name)
-        passing.chmod(0o600)
-        listening.listen(BACKLOG)
-        passing.rename(path)
-    except BaseException:
-        listening.close()
-        passing.unlink(missing_ok=True)
-        raise
-    return listening, path.lstat().st_ino
