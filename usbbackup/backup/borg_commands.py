@@ -1,0 +1,143 @@
+"""What borg is asked: argument lists and environments, made by pure functions.
+
+All of them are run in the job's directory on the drive and name the repository relative to it: borg works on
+the directory that was proven, wherever it is mounted, and no mount point's name is read as borg's syntax.
+
+borg's cache is ours (`$XDG_CACHE_HOME/usbbackup/borg`): it can be made anew, is all that grows at home, and
+goes when usbbackup is uninstalled. Its configuration stays the user's own (`~/.config/borg`), because there
+it remembers which repositories are known, encrypted and how new (against a swapped drive), the nonces it has
+used, and the keys of keyfile modes: the user's own borg must find them.
+"""
+
+import sys
+from pathlib import Path
+
+REPOSITORY = "borg"
+UNFINISHED = "borg.new"  # a repository that is being made
+PACKAGE = "borgbackup"
+
+_CHECKPOINT_INTERVAL = 300  # seconds of work that a pulled drive may cost
+_LOCK_WAIT = 10  # seconds
+_RELAY = Path(__file__).with_name("borg_relay.py")
+
+# What the user may have set for borg by hand, and what must not reach these runs.
+_UNSET = (
+    "BORG_REPO",
+    "BORG_BASE_DIR",
+    "BORG_SECURITY_DIR",
+    "BORG_KEYS_DIR",
+    "BORG_KEY_FILE",
+    "BORG_PASSPHRASE",
+    "BORG_PASSCOMMAND",
+    "BORG_NEW_PASSPHRASE",
+    "BORG_LOGGING_CONF",
+    "BORG_CHECK_I_KNOW_WHAT_I_AM_DOING",
+    "BORG_DELETE_I_KNOW_WHAT_I_AM_DOING",
+)
+
+
+def environment(cache: Path, config: Path, passphrase_fd: int, relocated_ok: bool) -> dict[str, str | None]:
+    """What borg's environment differs in from the user's (borg-environment docs).
+
+    Every question that borg could ask is answered here, because what it would read as an answer from stdin is
+    the list of files. `relocated_ok`: the drive is proven to be the right one, wherever it is mounted.
+    """
+    return dict.fromkeys(_UNSET) | {
+        "BORG_CACHE_DIR": str(cache),
+        "BORG_CONFIG_DIR": str(config),
+        "TMPDIR": str(cache / "tmp"),
+        "BORG_PASSPHRASE_FD": str(passphrase_fd),
+        "BORG_DISPLAY_PASSPHRASE": "no",
+        "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes" if relocated_ok else "no",
+        "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "no",
+        "BORG_EXIT_CODES": "modern",
+        "BORG_SHOW_SYSINFO": "no",
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+def version() -> tuple[str, ...]:
+    """Which borg is it?"""
+    return ("borg", "--version")
+
+
+def is_supported(version: str) -> bool:
+    """Can we work with a borg that calls itself so? 2 has another command line and another repository.
+
+    >>> [is_supported(f"borg {number}") for number in ("1.1.17", "1.2.4", "1.4.0", "2.0.0b25")]
+    [False, True, True, False]
+    """
+    return version.startswith("borg 1.") and not version.startswith(("borg 1.0.", "borg 1.1."))
+
+
+def init(encryption: str) -> tuple[str, ...]:
+    """Make a new repository, not yet under its own name.
+
+    >>> init("repokey-blake2")
+    ('borg', 'init', '--log-json', '--encryption=repokey-blake2', 'borg.new')
+    """
+    return ("borg", "init", "--log-json", f"--encryption={encryption}", UNFINISHED)
+
+
+def export_key() -> tuple[str, ...]:
+    """Print the key of a new repository.
+
+    >>> export_key()
+    ('borg', 'key', 'export', '--log-json', 'borg.new')
+    """
+    return ("borg", "key", "export", "--log-json", UNFINISHED)
+
+
+def create(archive: str, compression: str | None) -> tuple[str, ...]:
+    r"""Back up the paths that its stdin names, as `relayed` writes them.
+
+    >>> create("home@2026-11-23T101500Z", "zstd,3")[7:-5]
+    ('--checkpoint-interval=300', '--lock-wait=10', '--compression=zstd,3', '--paths-from-command', \
+'--paths-delimiter=\\0', 'borg::home@2026-11-23T101500Z')
+    """
+    return (
+        "borg",
+        "create",
+        "--log-json",
+        "--json",
+        "--progress",
+        "--list",
+        "--filter=CE",  # of all entries tell only those that changed meanwhile or could not be read
+        f"--checkpoint-interval={_CHECKPOINT_INTERVAL}",
+        f"--lock-wait={_LOCK_WAIT}",
+        *((f"--compression={compression}",) if compression else ()),
+        "--paths-from-command",
+        r"--paths-delimiter=\0",
+        f"{REPOSITORY}::{archive}",
+        "--",
+        sys.executable,
+        "-I",
+        "-S",
+        str(_RELAY),
+    )
+
+
+def info(archive: str) -> tuple[str, ...]:
+    """Tell about an archive, and so prove that it is there.
+
+    >>> info("home@2026-11-23T101500Z")[2:]
+    ('--log-json', '--json', '--lock-wait=10', 'borg::home@2026-11-23T101500Z')
+    """
+    return ("borg", "info", "--log-json", "--json", f"--lock-wait={_LOCK_WAIT}", f"{REPOSITORY}::{archive}")
+
+
+def list_archives(job: str) -> tuple[str, ...]:
+    """Tell the archives of a job.
+
+    >>> list_archives("home")[-2:]
+    ('--glob-archives=home@*', 'borg')
+    """
+    return (
+        "borg",
+        "list",
+        "--log-json",
+        "--json",
+        f"--lock-wait={_LOCK_WAIT}",
+        f"--glob-archives={job}@*",
+        REPOSITORY,
+    )

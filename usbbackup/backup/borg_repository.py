@@ -1,0 +1,69 @@
+"""A borg repository as files on the drive, and its key at home; nothing here asks borg."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from usbbackup.backup.borg_commands import REPOSITORY, UNFINISHED
+from usbbackup.files import write_atomically
+from usbbackup.folders import closing, open_folder
+from usbbackup.kernel import syncfs
+from usbbackup.text import safe
+
+_NO_MORE_OF_A_ROSTER = 1 << 16  # bytes
+_HOLDER = re.compile(r"(?P<host>.+)@\d+\.(?P<pid>\d+)-[0-9a-f]+")
+
+
+def exists(job_fd: int) -> bool:
+    """Is there a repository? Raises LayoutError where something else is in its place."""
+    try:
+        with closing(open_folder(job_fd, REPOSITORY)):
+            return True
+    except FileNotFoundError:
+        return False
+
+
+def remove_unfinished(job_fd: int) -> None:
+    """Take away a repository that was never finished: nothing was ever saved in it."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(UNFINISHED, dir_fd=job_fd)
+
+
+def put_in_place(job_fd: int) -> None:
+    """Give a new, finished repository its name, for good."""
+    syncfs(job_fd)
+    os.rename(UNFINISHED, REPOSITORY, src_dir_fd=job_fd, dst_dir_fd=job_fd)
+    os.fsync(job_fd)
+
+
+def keep_key(path: Path, key: bytes) -> None:
+    """Store an exported key at home."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomically(path, key)
+
+
+def lock_holders(job_fd: int) -> list[str]:
+    """Who holds the repository's lock, for a sentence; borg names host and process in its lock files."""
+    try:
+        with closing(open_folder(job_fd, REPOSITORY)) as repository:
+            names = _exclusive(repository) or _shared(repository)
+    except (OSError, ValueError, TypeError):
+        return []
+    return [f"process {pid} on {safe(host)}" for host, pid in names]
+
+
+def _exclusive(repository: int) -> list[tuple[str, str]]:
+    with contextlib.suppress(FileNotFoundError), closing(open_folder(repository, "lock.exclusive")) as lock:
+        names = os.listdir(lock)  # noqa: PTH208 - of an open directory
+        return [(found["host"], found["pid"]) for name in names if (found := _HOLDER.fullmatch(name))]
+    return []
+
+
+def _shared(repository: int) -> list[tuple[str, str]]:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with closing(os.open("lock.roster", flags, dir_fd=repository)) as roster:
+        holders = json.loads(os.read(roster, _NO_MORE_OF_A_ROSTER))
+    return [(str(host).rpartition("@")[0], str(pid)) for kind in holders.values() for host, pid, _ in kind]

@@ -1,0 +1,148 @@
+"""borg commands on one repository, run in their sandbox, and what came of them."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from usbbackup.backup import borg_commands
+from usbbackup.backup.borg_log import Account, Moved, Said, understand
+from usbbackup.backup.borg_repository import lock_holders
+from usbbackup.backup.borg_trouble import LOCKED, Trouble, good, trouble, unknown
+from usbbackup.backup.secret import NO_SECRET, Secret
+from usbbackup.folders import closing
+from usbbackup.outcome import Stop
+from usbbackup.paths import Paths
+from usbbackup.programs import POLITELY, Ended, Lines, Program, Programs
+from usbbackup.running import Feed, Steps
+from usbbackup.sandbox import Sandbox
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one borg command came to."""
+
+    ended: Ended
+    account: Account
+    stdout: bytes
+
+    @property
+    def good(self) -> bool:
+        """Did borg do what it should, perhaps with warnings?"""
+        return good(self.ended.code)
+
+    @property
+    def archives(self) -> list[str]:
+        """The names of the archives that it tells of."""
+        match self._json:
+            case {"archives": list(archives)}:
+                names = [archive.get("name") for archive in archives if isinstance(archive, dict)]
+                return [name for name in names if isinstance(name, str)]
+        return []
+
+    @property
+    def counts(self) -> tuple[int | None, int | None]:
+        """Bytes and files of the archive that was made."""
+        match self._json:
+            case {"archive": {"stats": {"original_size": int(size), "nfiles": int(files)}}}:
+                return size, files
+        return None, None
+
+    @property
+    def _json(self) -> object:
+        try:
+            return json.loads(self.stdout)
+        except (ValueError, RecursionError):
+            return None
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that the borg commands of one job on one drive have in common.
+
+    The drive's identity is proven, by whoever opened `job_fd`: a repository that is mounted elsewhere than
+    last time is therefore welcome.
+    """
+
+    job_fd: int
+    programs: Programs
+    paths: Paths
+    secret: Secret = NO_SECRET
+    log: Callable[[str], None] = lambda _: None
+    on_start: Callable[[int, int], None] | None = None
+
+    async def ask(
+        self,
+        argv: tuple[str, ...],
+        stop: Stop,
+        *,
+        feed: Feed | None = None,
+        stopping: Steps = POLITELY,
+        moved: Callable[[Moved], None] = lambda _: None,
+    ) -> Answer:
+        """Run one command. Raises UsbbackupError where there is no borg, OSError where home is full."""
+        account, stdout = Account(), bytearray()
+
+        def hear(line: bytes) -> None:
+            event = understand(line)
+            account.hear(event)
+            match event:
+                case Moved():
+                    moved(event)
+                case Said(level, text):
+                    self.log(
+                        f"borg: {text}" if level in ("TEXT", "INFO") else f"borg: {level.lower()}: {text}"
+                    )
+
+        with self._program(argv, feed, stopping) as program:
+            ended = await self.programs.run(
+                program, stop=stop, on_stdout=stdout.extend, on_stderr=Lines(hear), on_start=self.on_start
+            )
+        account.close()
+        return Answer(ended, account, bytes(stdout))
+
+    async def trouble(self, answer: Answer, stop: Stop) -> Trouble:
+        """What a command that is not good means."""
+        found = trouble(answer.ended.code, answer.account)
+        if found is LOCKED and (holders := lock_holders(self.job_fd)):
+            return Trouble(f"{LOCKED.message} by {', '.join(holders)}", LOCKED.hint)
+        if found is None and answer.account.msgid is None and answer.ended.code == 2:
+            found = await self._wrong_borg(stop)  # as a borg answers that does not know our options
+        return found or unknown(answer.ended.how, answer.account)
+
+    async def _wrong_borg(self, stop: Stop) -> Trouble | None:
+        answer = await self.ask(borg_commands.version(), stop)
+        version = answer.stdout.decode(errors="replace").strip()
+        return (
+            None
+            if borg_commands.is_supported(version)
+            else Trouble(
+                f"'{version}' is installed, and usbbackup works with borg 1.2 to 1.4", "nothing was changed"
+            )
+        )
+
+    @contextlib.contextmanager
+    def _program(self, argv: tuple[str, ...], feed: Feed | None, stopping: Steps) -> Iterator[Program]:
+        cache, config = self.paths.cache / "borg", self.paths.config.parent / "borg"
+        with contextlib.ExitStack() as opened:
+            passphrase = opened.enter_context(self.secret.readable())
+            places = [opened.enter_context(closing(_own(directory))) for directory in (cache, config)]
+            (cache / "tmp").mkdir(mode=0o700, exist_ok=True)
+            yield Program(
+                argv,
+                env=borg_commands.environment(cache, config, passphrase, relocated_ok=True),
+                package=borg_commands.PACKAGE,
+                cwd_fd=self.job_fd,
+                pass_fds=(passphrase,),
+                stdin=feed,
+                sandbox=Sandbox((self.job_fd, *places)),
+                gentle=True,
+                stopping=stopping,
+            )
+
+
+def _own(directory: Path) -> int:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
