@@ -79,3 +79,9 @@ def test_a_process_name_with_spaces_and_brackets_does_not_hide_its_start_time(tm
         assert kernel.process_start_time(child.pid) >= kernel.process_start_time(os.getpid())
     finally:
         child.communicate()
+
+
+def test_a_local_file_system_is_not_taken_for_a_network():
+    assert not kernel.on_network(Path("/proc"))
+    with pytest.raises(FileNotFoundError):
+        kernel.on_network(Path("/no/such/path"))

@@ -14,9 +14,14 @@ from usbbackup.errors import UsbbackupError
 from usbbackup.kernel import on_network
 
 BUSY_SECONDS = 0.2
+TROUBLE = (
+    sqlite3.Error,
+    OSError,
+    UnicodeDecodeError,
+)  # the last where SQLite's own words quote damaged bytes
 LOGS = ("-wal", "-journal")  # what a writer keeps beside the database while it is at work
 _SIDECARS = (*LOGS, "-shm")
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
 _PLAINLY = {
     sqlite3.SQLITE_BUSY: "another process is using it",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
@@ -89,7 +94,7 @@ class Writer:
     def _speaking(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except TROUBLE as error:
             self._damaged = self._damaged or _is_damage(error)
             raise told(error, self._schema, self.path, "written") from error
 
@@ -143,14 +148,29 @@ class Writer:
 def _refuse_what_is_no_database(path: Path) -> None:
     if path.exists() and not path.is_file():
         raise _UnusableError("was no file")
-    begun = path.exists() and path.stat().st_size > 0
-    if not begun and any(beside(path, log) for log in LOGS):
+    header = _first_bytes(path)
+    if any(version > 2 for version in header[18:]):  # SQLite would read it, and refuse every write
+        raise _UnusableError("was damaged")
+    if not header and any(beside(path, log) for log in LOGS):
         raise _UnusableError("was cut off")  # and what its log says must not get into a new one
 
 
+def _first_bytes(path: Path) -> bytes:
+    """A magic text, the size of pages and which format it is written in (sqlite.org/fileformat.html)."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20)
+    except FileNotFoundError:
+        return b""
+
+
 def _check(db: sqlite3.Connection, schema: Schema) -> None:
-    application, version = marks(db)
-    tables = _tables(db)
+    try:
+        (application, version), tables = marks(db), _tables(db)
+    except sqlite3.OperationalError as error:
+        if code(error) == sqlite3.SQLITE_ERROR:  # the question is right, so the file is wrong
+            raise _UnusableError("was damaged") from error
+        raise
     if (application, version) == (0, 0) and not tables:
         return  # begun just now
     if application != schema.application_id or version < 1:
@@ -234,14 +254,20 @@ def code(error: BaseException) -> int | None:
     return None if extended is None else int(extended) & 0xFF
 
 
-def told(error: sqlite3.Error | OSError, schema: Schema, path: Path, doing: str) -> UsbbackupError:
+def told(error: Exception, schema: Schema, path: Path, doing: str) -> UsbbackupError:
     """The trouble as one sentence."""
-    reason = error.strerror if isinstance(error, OSError) else _PLAINLY.get(code(error) or 0, str(error))
+    match error:
+        case OSError():
+            reason = error.strerror
+        case UnicodeDecodeError():
+            reason = "it is damaged"
+        case _:
+            reason = _PLAINLY.get(code(error) or 0, str(error))
     return schema.error(f"The {schema.name} {path} cannot be {doing}: {reason}.")
 
 
 def _is_damage(error: BaseException) -> bool:
-    return code(error) in _DAMAGE
+    return isinstance(error, UnicodeDecodeError) or code(error) in _DAMAGE
 
 
 def _text(data: bytes) -> str:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from usbbackup.database import LOGS, Schema, beside, code, connect, identity, marks, migrate, told
+from usbbackup.database import LOGS, TROUBLE, Schema, beside, code, connect, identity, marks, migrate, told
 
 _ATTEMPTS = 10
 _NEEDS_WRITING = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
@@ -16,8 +16,8 @@ _NEEDS_WRITING = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 class Reader:
     """A database to ask only; a missing one is empty. Every trouble is `schema.error`.
 
-    With a log beside it the database is in use, and SQLite keeps reader and writer apart. Without one it is
-    read as it stands, for SQLite would create files beside it otherwise. What only a writer could make readable
+    With a log beside it the database is in use, and SQLite keeps reader and writer apart. Without one it
+    is read as it stands, for SQLite would create files beside it. What only a writer could make readable
     (one that died has left it, or it is of an older version) is read from a private copy. In both of these
     cases it is opened anew as soon as the files change.
     """
@@ -38,7 +38,7 @@ class Reader:
                 try:
                     self._open_anew_if_changed()
                     found = self._db.execute(sql, values).fetchall() if self._db else []
-                except sqlite3.Error:
+                except TROUBLE:
                     if self._look() == self._seen:
                         raise
                 else:
@@ -61,7 +61,7 @@ class Reader:
     def _speaking(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except TROUBLE as error:
             raise told(error, self._schema, self.path, "read") from error
 
     def _look(self) -> object:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from usbbackup.clock import Clock, rfc3339
 from usbbackup.database import Schema, Writer
@@ -15,6 +15,8 @@ from usbbackup.history_tables import MIGRATIONS
 from usbbackup.kernel import boot_id
 from usbbackup.outcome import Outcome, Phase, Result, SourceSeen
 from usbbackup.text import safe
+
+T = TypeVar("T")
 
 DECISIONS_KEPT = 20_000
 NOTES_KEPT = 1_000  # of one run; its log has them all
@@ -232,10 +234,7 @@ class History:
     def decisions(self, job: str | None = None, drive: str | None = None, limit: int = 20) -> list[Decision]:
         """The latest decisions, newest first."""
         where, values = _where(job=job, drive=drive)
-        return [
-            Decision(*row)
-            for row in self._database.rows(f"{_DECISION} {where} ORDER BY id DESC LIMIT ?", *values, limit)
-        ]
+        return self._ask(Decision, f"{_DECISION} {where} ORDER BY id DESC LIMIT ?", *values, limit)
 
     def attachment(self, key: str, drive: str) -> str:
         """The id of the stay of a drive that `key` names, begun now if new; its other stays have ended."""
@@ -276,33 +275,35 @@ class History:
 
     def sources(self, job: str) -> dict[str, SourceSeen]:
         """What the sources of a job were like, by source."""
-        found = self._database.rows(
-            "SELECT source, files, unreadable, filesystem FROM sources WHERE job = ?", safe(job)
-        )
-        return {
-            _back(source): SourceSeen(_back(source), files, unreadable, _back(filesystem))
-            for source, files, unreadable, filesystem in found
-        }
+        sql = "SELECT source, files, unreadable, filesystem FROM sources WHERE job = ?"
+        return {seen.source: seen for seen in self._ask(_seen, sql, safe(job))}
 
     def _do(self, sql: str, *values: Any) -> bool:
         with self._database.transaction() as db:
             return db.execute(sql, values).rowcount > 0
 
     def _runs(self, rest: str, *values: Any) -> list[RunRecord]:
-        found = self._database.rows(f"{_RUN} {rest}", *values)
+        return self._ask(_run, f"{_RUN} {rest}", *values)
+
+    def _ask(self, make: Callable[..., T], sql: str, *values: Any) -> list[T]:
+        found = self._database.rows(sql, *values)
         try:
-            return [_run(row) for row in found]
-        except ValueError as error:
-            raise HistoryError(f"The run history holds something that is no run: {error}.") from error
+            return [make(*row) for row in found]
+        except (ValueError, TypeError, AttributeError) as error:  # damage that SQLite itself did not notice
+            raise HistoryError(f"The run history is damaged: {error}.") from error
 
 
-def _run(row: tuple[Any, ...]) -> RunRecord:
+def _run(*row: Any) -> RunRecord:
     fields = list(row)
     fields[4] = Outcome(row[4]) if row[4] is not None else None
     fields[5] = Phase(row[5])
     fields[13] = tuple(row[13].split("\n")) if row[13] else ()
     fields[14] = _back(row[14])
     return RunRecord(*fields)
+
+
+def _seen(source: bytes, files: int, unreadable: int, filesystem: bytes) -> SourceSeen:
+    return SourceSeen(_back(source), files, unreadable, _back(filesystem))
 
 
 def _where(**columns: str | None) -> tuple[str, list[str]]:

@@ -8,8 +8,14 @@ MIGRATIONS = (
             job TEXT NOT NULL,
             drive TEXT NOT NULL,
             attachment TEXT NOT NULL,
-            outcome TEXT,
-            phase TEXT NOT NULL,
+            outcome TEXT CHECK (
+                outcome IN ('success', 'warning', 'failed', 'interrupted', 'cancelled', 'skipped')
+            ),
+            phase TEXT NOT NULL CHECK (
+                phase IN (
+                    'queued', 'probe', 'stage', 'transfer', 'sync', 'publish', 'prune', 'verify', 'record'
+                )
+            ),
             started REAL NOT NULL,
             finished REAL,
             bytes INTEGER,
@@ -21,7 +27,8 @@ MIGRATIONS = (
             log BLOB NOT NULL,
             boot_id TEXT,
             engine_pid INTEGER,
-            engine_ticks INTEGER
+            engine_ticks INTEGER,
+            CHECK ((outcome IS NULL) = (finished IS NULL))
         ) STRICT""",
         "CREATE INDEX runs_of_job ON runs (job, drive)",
         "CREATE INDEX runs_by_job ON runs (job)",
