@@ -453,3 +453,37 @@ def test_sixty_four_drives_in_ten_thousand_mounts_are_no_more_than_their_sum():
 
     both, drives, rows = steps(64, 10_000), steps(64, 64), steps(1, 10_000)
     assert both < 1.1 * (drives + rows)
+
+
+def test_layers_upon_layers_are_one_file_system():
+    """The uppermost counts, also where the layers between are no file systems themselves."""
+    between = replace(
+        STICK, devnode="/dev/dm-0", sys_name="dm-0", fs_usage=None, fs_uuid=None, slaves=("sdb1",)
+    )
+    upper = replace(
+        STICK, devnode="/dev/dm-1", sys_name="dm-1", devnum=(253, 1), slaves=("dm-0",), disk="dm-1"
+    )
+    row = "36 35 253:1 / /mnt rw - ext4 /dev/mapper/x rw"
+    assert where(devices=[STICK, between, upper], mounts=[row]) == "/mnt"
+
+
+def test_layers_in_a_circle_end():
+    one = replace(STICK, slaves=("sdc1",))
+    two = replace(SECOND, fs_uuid=UUID, slaves=("sdb1",))
+    assert isinstance(decision(devices=[one, two]), Refused)
+
+
+def test_copies_of_a_btrfs_whose_parts_udev_cannot_tell_are_refused():
+    parts = [replace(STICK, fs_type="btrfs"), replace(SECOND, fs_uuid=UUID, fs_type="btrfs")]
+    assert isinstance(decision(devices=parts), Refused)
+
+
+def test_a_drive_without_label_is_called_by_its_entrys_name():
+    entry = DriveConfig(name="vault", uuid=UUID)
+    found = decision(devices=[replace(STICK, fs_label=None)], mounts=[], drives=[entry])
+    assert found.reason == "The drive 'vault' (/dev/sdb1) is plugged in but not mounted."
+
+
+def test_a_job_learns_the_kind_of_file_system_from_udev_or_else_from_the_mount():
+    assert verdict(devices=[replace(STICK, fs_type="ntfs")]).facts().fs_type == "ntfs"
+    assert verdict(devices=[replace(STICK, fs_type=None)]).facts().fs_type == "ext4"
