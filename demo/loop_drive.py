@@ -145,6 +145,7 @@ class LoopDrive:
 
     def unplug(self) -> None:
         """Detach it from its loop device, which then is an empty slot."""
+        assert self._disk is not None, "it is not plugged in"
         _run("losetup", "--detach", self._disk)
         self._disk = self.devnode = None
         settle()

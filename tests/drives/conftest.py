@@ -9,8 +9,8 @@ from demo.directory_drive import DirectoryDrive, FakeLookups, FakeMountTable, Fa
 from usbbackup.config import DriveConfig
 from usbbackup.drives.enrolment import enrol
 from usbbackup.drives.host import Host
+from usbbackup.drives.ready import decide
 from usbbackup.drives.records import Records
-from usbbackup.drives.survey import survey
 
 NOW = 1_800_000_000.0
 
@@ -31,7 +31,8 @@ class Desk:
         self.folder = self.top / "laptop-0badcafe/david"
 
     def survey(self):
-        return survey(self.udev, self.mounts, self.records.read(), [self.entry], self.lookups)
+        rows, records = self.mounts.read(), self.records.read()
+        return decide(self.udev.devices(), rows, records, [self.entry], self.lookups)
 
     def verdict(self):
         (only,) = self.survey()

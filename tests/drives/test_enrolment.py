@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import signal
 from dataclasses import replace
 
 import pytest
@@ -303,3 +305,19 @@ def test_thousands_of_strange_names_beside_our_folder_do_not_hide_it(desk):
     desk.become(name="renamed")
     desk.enrol()
     assert [path.name for path in desk.top.iterdir() if path.is_dir()] == ["laptop-0badcafe"]
+
+
+def test_a_drive_that_cannot_be_written_to_says_so(desk):
+    """A limit on file sizes stands for a full drive."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, old[1]))
+    try:
+        with pytest.raises(NotNowError, match="The drive cannot be enrolled: File too large"):
+            desk.enrol()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not (desk.top / "drive.json").exists()
+    desk.enrol()
+    assert refusal(desk) is None

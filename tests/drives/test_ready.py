@@ -214,10 +214,11 @@ def test_two_drives_with_one_label_both_work():
 @pytest.mark.parametrize("usb", [True, False])
 def test_two_file_systems_with_one_uuid_are_both_refused(usb):
     """Also where the copy is on another bus: the kernel and we may take either for the other."""
-    found = decision(devices=[STICK, replace(SECOND, fs_uuid=UUID, usb=usb)])
-    assert isinstance(found, Refused)
-    assert found.code is Exit.NOT_NOW
-    assert "/dev/sdb1 and /dev/sdc1" in found.reason
+    found = verdict(devices=[STICK, replace(SECOND, fs_uuid=UUID, usb=usb)])
+    assert isinstance(found.decision, Refused)
+    assert found.decision.code is Exit.NOT_NOW
+    assert "/dev/sdb1 and /dev/sdc1" in found.decision.reason
+    assert found.row is None  # so that nothing is read from it or enrolled either
 
 
 def test_a_copy_is_found_whatever_case_its_uuid_is_written_in():

@@ -12,9 +12,9 @@ from usbbackup.drives.enrolment import enrol
 from usbbackup.drives.host import Host, this_host
 from usbbackup.drives.mounts import KernelMountTable
 from usbbackup.drives.pin import Pin
-from usbbackup.drives.ready import Candidate, Refused, Waiting, Why
+from usbbackup.drives.ready import Candidate, Refused, Waiting, Why, decide
 from usbbackup.drives.records import Records
-from usbbackup.drives.survey import KernelLookups, survey, view
+from usbbackup.drives.survey import KernelLookups, view
 from usbbackup.drives.udev import KernelUdev
 from usbbackup.errors import NotAllowedError, NotNowError
 
@@ -33,7 +33,8 @@ class Machine:
         self.entry = DriveConfig(name="backup", label=self.label, bus="any")
 
     def verdicts(self):
-        return survey(KernelUdev(), self.mounts, self.records.read(), [self.entry], KernelLookups())
+        devices, records = KernelUdev().devices(), self.records.read()
+        return decide(devices, self.mounts.read(), records, [self.entry], KernelLookups())
 
     def verdict(self):
         (only,) = self.verdicts()
@@ -276,6 +277,7 @@ def test_a_copy_with_the_same_uuid_makes_both_refused_until_it_is_gone(machine, 
     copy.plug()
     verdict = machine.verdict()
     assert isinstance(verdict.decision, Refused)
+    assert verdict.row is None
     assert f"{drive.devnode}" in verdict.decision.reason
     assert f"{copy.devnode}" in verdict.decision.reason
     drive.unplug()
@@ -401,7 +403,8 @@ from usbbackup.drives.host import this_host
 from usbbackup.drives.layout import RootOwnedError
 from usbbackup.drives.mounts import KernelMountTable
 from usbbackup.drives.records import Records
-from usbbackup.drives.survey import KernelLookups, survey
+from usbbackup.drives.ready import decide
+from usbbackup.drives.survey import KernelLookups
 from usbbackup.drives.udev import KernelUdev
 
 home = Path.home()
@@ -409,7 +412,7 @@ host, records, mounts = this_host(home / "data"), Records(home / "data/drives.js
 entry = DriveConfig(name="backup", label=sys.argv[1], bus="any", trust=sys.argv[2])
 
 def verdict():
-    (only,) = survey(KernelUdev(), mounts, records.read(), [entry], KernelLookups())
+    (only,) = decide(KernelUdev().devices(), mounts.read(), records.read(), [entry], KernelLookups())
     return only
 
 if sys.argv[2] == "enrolled":

@@ -31,11 +31,14 @@ def enrol(
     `name` is that of its entry in the configuration. `read_only` writes nothing to the drive: it must have
     been enrolled before, by whomever. `by_label` is for drives trusted by their label alone: one that another
     machine has enrolled stays that machine's. Done twice it does no harm, and an interruption leaves nothing
-    half done. Raises RootOwnedError with the command that helps, NotNowError, NotAllowedError or OSError.
+    half done. Raises RootOwnedError with the command that helps, NotNowError or NotAllowedError.
     """
     old = records.read().get(str(device.fs_uuid))  # first: where it is damaged, nothing is written anywhere
-    with layout.mounted(row) as mount:
-        found = _existing(mount) if read_only else _marked(mount, row, host, now, by_label)
+    try:
+        with layout.mounted(row) as mount:
+            found = _existing(mount) if read_only else _marked(mount, row, host, now, by_label)
+    except OSError as error:
+        raise NotNowError(f"The drive cannot be enrolled: {error.strerror}.") from error
     record = msgspec.structs.replace(_record(device, found, host, old, name, now), read_only=read_only)
     records.put(record)
     return record

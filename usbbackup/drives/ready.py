@@ -31,6 +31,7 @@ class Why(StrEnum):
     STOPPED = "stopped"
     ROOT_OWNED = "root-owned"
     NO_SPACE = "no-space"
+    BEING_TRIED = "being-tried"
     NO_ANSWER = "no-answer"
     WRITE_FAILED = "write-failed"
     MOVED = "moved"
@@ -230,7 +231,8 @@ class _Mounted:
 
 
 def _judge(drive: DriveConfig, group: list[Device], mounted: _Mounted, record: Enrolled | None) -> Verdict:
-    row, covered = mounted.top(group)
+    # Of copies it is not known which one is mounted: nothing is to be read from there either.
+    row, covered = (None, False) if _copies(group) else mounted.top(group)
     decision = _decision(drive, group, row, covered, record)
     return Verdict(drive, group[0].fs_uuid, decision, group[0], row, record)
 

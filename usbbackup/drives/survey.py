@@ -61,17 +61,6 @@ class KernelLookups:
             return frozenset()
 
 
-def survey(
-    udev: Udev,
-    mounts: MountTable,
-    enrolled: Mapping[str, Enrolled],
-    drives: Sequence[DriveConfig],
-    lookups: Lookups,
-) -> list[Verdict]:
-    """What to think of every drive that the configuration means, as things are now."""
-    return decide(udev.devices(), mounts.read(), enrolled, drives, lookups)
-
-
 def strangers(
     udev: Udev,
     mounts: MountTable,
