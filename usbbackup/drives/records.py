@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from usbbackup.errors import ConfigError, NotNowError
+from usbbackup.files import write_atomically
 from usbbackup.text import safe
 
 VERSION = 1
@@ -126,19 +127,3 @@ class Records:
             return msgspec.json.decode(data, type=_File).drives
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self._shown} is damaged: {safe(str(error))}.", hint) from error
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file of ours so that after any power cut either the old or the new one is there, whole."""
-    new = path.with_name(f"{path.name}.new")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(fd)
-    new.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
