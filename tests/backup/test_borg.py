@@ -329,6 +329,22 @@ def test_half_a_list_never_becomes_a_snapshot(place):
     assert place.snapshots() == [f"home@{TIMES[0]}"]
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_when_the_drive_is_detached_half_way_nothing_lands_in_the_bare_mount_point(place):
+    drive = place.top / "drive"
+    moved = place.top / "moved"
+    drive.rename(moved)
+    drive.mkdir()
+    subprocess.run(("mount", "-t", "tmpfs", "drive", drive), check=True)
+    shutil.copytree(moved / "borg", drive / "borg")
+    (place.source / "big").write_bytes(os.urandom(1 << 20))
+    scan = Listed(place.listed(), lambda: subprocess.run(("umount", "-l", drive), check=True))
+    result = over(place, scan).result
+    assert result.outcome is Outcome.FAILED
+    assert list(drive.iterdir()) == []
+
+
 def test_the_passphrase_is_nowhere_to_be_seen(encrypted):
     """Not in the arguments and the environment of any process, and in no file that was written."""
     place = encrypted
