@@ -113,22 +113,44 @@ def test_excludes_are_relative_to_each_source(top: Path) -> None:
     assert "d/e" in below(top, listed(Scan(placed(top), rules("/e"))))
 
 
-def test_a_tagged_cache_is_left_out_by_the_preset_only_and_never_the_source_itself(top: Path) -> None:
+def test_a_tagged_cache_is_emptied_by_the_preset_only_and_never_the_source_itself(top: Path) -> None:
     tag = "Signature: 8a477f597d28d172789f06886806bc55\n# by some program"
     (top / "CACHEDIR.TAG").write_text(tag)
     (top / "d/CACHEDIR.TAG").write_text(tag)
     (top / "d/e/CACHEDIR.TAG").write_text("no such signature")
-    assert below(top, listed(Scan(placed(top), rules(presets=("caches",))))) == {
-        "link",
-        "fifo",
-        "CACHEDIR.TAG",
-    }
+    entries = below(top, listed(Scan(placed(top), rules(presets=("caches",)))))
+    assert entries == {"link", "fifo", "CACHEDIR.TAG", "d"}, "an empty directory is kept in its place"
     assert {"d/file", "d/e/CACHEDIR.TAG"} <= below(top, listed(Scan(placed(top), rules())))
 
 
 def test_a_fifo_named_like_the_tag_blocks_nothing(top: Path) -> None:
     os.mkfifo(top / "d/CACHEDIR.TAG")
     assert "d/file" in below(top, listed(Scan(placed(top), rules(presets=("caches",)))))
+
+
+def whole(scan: Scan, path: Path) -> bool:
+    return next(group.whole for group in scan.groups() if group.directory == os.fsencode(path.resolve()))
+
+
+def test_a_directory_of_which_nothing_is_left_out_is_whole(top: Path) -> None:
+    assert whole(Scan(placed(top), rules()), top)
+    assert whole(Scan(placed(top), rules("/d/e")), top)
+    assert not whole(Scan(placed(top), rules("/d/e")), top / "d")
+    assert not whole(Scan(placed(top), rules("/link")), top)
+    assert whole(Scan(placed(top), rules("/link")), top / "d")
+
+
+def test_a_directory_with_a_socket_is_not_whole(top: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(top / "sock"))
+        assert not whole(Scan(placed(top), rules()), top)
+
+
+def test_a_directory_that_is_kept_empty_is_not_whole(top: Path) -> None:
+    tag = "Signature: 8a477f597d28d172789f06886806bc55"
+    (top / "d/CACHEDIR.TAG").write_text(tag)
+    scan = Scan(placed(top), rules(presets=("caches",)))
+    assert not whole(scan, top / "d")
 
 
 def test_a_single_file_can_be_a_source(top: Path) -> None:
@@ -146,7 +168,7 @@ def test_a_source_inside_another_is_walked_once_by_its_own_patterns(top: Path) -
 def test_the_drive_that_is_written_to_is_never_entered(top: Path) -> None:
     drive = (top / "d").stat()
     avoid = frozenset({(drive.st_dev, drive.st_ino)})
-    assert below(top, listed(Scan(placed(top), rules(avoid=avoid)))) == {"link", "fifo"}
+    assert below(top, listed(Scan(placed(top), rules(avoid=avoid)))) == {"link", "fifo", "d"}
 
 
 def mounted(path: Path, fs_type: str) -> dict[bytes, MountRow]:

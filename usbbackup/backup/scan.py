@@ -2,14 +2,15 @@
 
 Entries are paths without their leading slash, as bytes; a directory comes before what is in it. Left out are,
 besides what the matcher says: sockets, which no engine can bring back; device nodes, unless we are root, who
-alone could make them again; and what we may not read, which is counted and told instead.
+alone could make them again; and what we may not read, which is counted and told instead. Kept as empty
+directories are mount points and subvolumes where the job stays on one file system, and caches marked as such.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from usbbackup.backup.sources import Place, Tally
-from usbbackup.backup.walk import Rules, Unread, Walk, inside
+from usbbackup.backup.walk import Group, Rules, Unread, Walk, inside
 
 
 class Sink(Protocol):
@@ -21,7 +22,7 @@ class Sink(Protocol):
 
 
 class Scan:
-    """The entries of all sources. They are walked when `batches` or `write` is called, which is done once.
+    """The entries of all sources. They are walked when `groups`, `batches` or `write` is called, once.
 
     `finished` is called at the end of the walk, and may raise `Over`: then the list was not fit to be used.
     """
@@ -49,34 +50,38 @@ class Scan:
 
     def batches(self) -> Iterator[list[bytes]]:
         """Every entry once, in lists that are not empty."""
-        yield from self._parents()
+        for group in self.groups():
+            own = [] if group.directory is None else [group.directory]
+            if entries := [path[1:] for path in (*own, *group.names) if path != b"/"]:
+                yield entries
+
+    def groups(self) -> Iterator[Group]:
+        """The same by directory, with absolute paths."""
+        yield from (Group(path, []) for path in self._parents())
         for place in self.places:
-            for paths in self._walk(place) if place.directory else self._single(place):
-                if entries := [path[1:] for path in paths if path != b"/"]:
-                    yield entries
+            yield from self._walk(place) if place.directory else self._single(place)
         self._finished()
 
     def _walk(self, place: Place) -> Walk:
         others = self._tops - {place.path}
         return Walk(place, self._rules, others, self.tallies[place.source], self.unread)
 
-    def _single(self, place: Place) -> Iterator[list[bytes]]:
+    def _single(self, place: Place) -> Iterator[Group]:
         tally = self.tallies[place.source]
         if self._rules.may_read(place.path):
             tally.files += 1
-            yield [place.path]
+            yield Group(None, [place.path])
         else:
             tally.unreadable += 1
             self.unread.add(place.path, "Permission denied")
 
-    def _parents(self) -> Iterator[list[bytes]]:
+    def _parents(self) -> list[bytes]:
         """The directories above the sources: rsync makes them anyway, so every engine shall have them."""
         above: dict[bytes, None] = {}
         for top in sorted(self._tops):
             parts = top.split(b"/")
             above.update(dict.fromkeys(b"/".join(parts[:depth]) for depth in range(2, len(parts))))
-        if free := [path[1:] for path in above if not self._covered(path) and self._rules.may_enter(path)]:
-            yield free
+        return [path for path in above if not self._covered(path) and self._rules.may_enter(path)]
 
     def _covered(self, path: bytes) -> bool:
         return any(inside(path).startswith(inside(top)) for top in self._tops)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import NamedTuple
 
 from usbbackup.backup.engine import Over
 from usbbackup.backup.matcher import Matcher
@@ -17,6 +18,7 @@ from usbbackup.text import safe
 
 _ENCODING = sys.getfilesystemencoding()
 _NAMED = 1000  # unreadable entries that are kept by name
+_DENIED = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 _CACHEDIR = b"Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
 
 # Never entered: they hold no files, only views of the running system.
@@ -45,9 +47,9 @@ class Rules:
         """May we read the file, seen from the directory `fd`? Root may."""
         return self.root or os.access(name, os.R_OK, dir_fd=fd)
 
-    def may_enter(self, name: bytes, fd: int | None = None) -> bool:
+    def may_enter(self, path: bytes) -> bool:
         """May we list the directory and reach what is in it?"""
-        return self.root or os.access(name, os.R_OK | os.X_OK, dir_fd=fd)
+        return self.root or os.access(path, os.R_OK | os.X_OK)
 
 
 class Unread:
@@ -62,8 +64,16 @@ class Unread:
             self.lines.append(f"{safe(path)}: {why}")
 
 
+class Group(NamedTuple):
+    """What one directory brings to the list; absolute paths."""
+
+    directory: bytes | None  # itself; None for sources that are single files
+    names: list[bytes]  # what it holds and nobody enters: all but directories, and directories kept empty
+    whole: bool = False  # the names, and the directories that are entered, are all that it holds
+
+
 class Walk:
-    """Lists of absolute paths, never empty: a directory, then what it holds that is none."""
+    """The groups of one source, a directory before those that are in it."""
 
     def __init__(
         self, place: Place, rules: Rules, others: Collection[bytes], tally: Tally, unread: Unread
@@ -77,64 +87,74 @@ class Walk:
         self._top = len(inside(place.path))
         self._todo = [place.path]
 
-    def __iter__(self) -> Iterator[list[bytes]]:
+    def __iter__(self) -> Iterator[Group]:
+        if not self._may_enter(self._place.path):
+            return
         while self._todo:
             if self._rules.stop:
                 raise Over(self._rules.stop.result())
-            if entries := self._directory(self._todo.pop()):
-                yield entries
+            if (group := self._group(self._todo.pop())) is not None:
+                yield group
 
-    def _directory(self, path: bytes) -> list[bytes]:
+    def _group(self, path: bytes) -> Group | None:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
-            return []  # it vanished, or is something else by now
+            return None  # it vanished, or is something else by now
         except OSError as error:
-            return self._unreadable(path, error)
+            self._unreadable(path, error)
+            return None
         try:
-            return self._opened(path, fd)
+            names, whole = self._opened(path, fd)
         except OSError as error:
-            return self._unreadable(path, error)
+            self._unreadable(path, error)
+            return None
         finally:
             os.close(fd)
+        self._tally.directories += 1
+        return Group(path, names, whole)
 
-    def _opened(self, path: bytes, fd: int) -> list[bytes]:
+    def _opened(self, path: bytes, fd: int) -> tuple[list[bytes], bool]:
         found, rules = os.fstat(fd), self._rules
-        if (found.st_dev, found.st_ino) in rules.avoid:
-            return []
-        if rules.matcher.tagged_caches and path != self._place.path and _is_tagged(fd):
-            return []
-        if rules.one_file_system and found.st_dev != self._place.device:
-            self._tally.directories += 1
-            return [path]  # a subvolume, or mounted just now
-        if not rules.may_enter(b".", fd):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        empty = (
+            (found.st_dev, found.st_ino) in rules.avoid
+            or (rules.one_file_system and found.st_dev != self._place.device)  # or mounted just now
+            or (rules.matcher.tagged_caches and path != self._place.path and _is_tagged(fd))
+        )
+        if empty:
+            return [], False
         return self._listed(path, fd)
 
-    def _listed(self, path: bytes, fd: int) -> list[bytes]:
+    def _listed(self, path: bytes, fd: int) -> tuple[list[bytes], bool]:
         excludes, keeps, within = self._rules.matcher.excludes, self._keeps, inside(path)
         below = within[self._top :]
         files: list[bytes] = []
         directories: list[bytes] = []
+        left_out = 0
         with os.scandir(fd) as entries:
             for entry in entries:
                 name = entry.name.encode(_ENCODING, "surrogateescape")
                 directory = entry.is_dir(follow_symlinks=False)
                 if excludes(below, name, directory):
-                    continue
-                if directory:
+                    left_out += 1
+                elif directory:
                     directories.append(within + name)
                 elif keeps(entry, name, within, fd):
                     files.append(within + name)
-        mount_points = self._plan(sorted(directories))
+                else:
+                    left_out += 1
+        ways = [(directory, self._way(directory)) for directory in sorted(directories)]
+        self._todo.extend(directory for directory, way in reversed(ways) if way is _Way.ENTER)
+        empty = [directory for directory, way in ways if way is _Way.KEEP_EMPTY]
         self._tally.files += len(files)
-        self._tally.directories += 1 + len(mount_points)
-        return [path, *mount_points, *sorted(files)]
+        self._tally.directories += len(empty)
+        whole = not left_out and all(way is not _Way.LEAVE for _, way in ways)
+        return [*empty, *sorted(files)], whole
 
     def _keeps(self, entry: "os.DirEntry[str]", name: bytes, within: bytes, fd: int) -> bool:
         if entry.is_file(follow_symlinks=False):
             if not (readable := self._rules.may_read(name, fd)):
-                self._unreadable(within + name, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+                self._unreadable(within + name, _DENIED)
             return readable
         if entry.is_symlink():
             return True
@@ -144,17 +164,11 @@ class Walk:
             return False  # it vanished
         return stat.S_ISFIFO(mode) or (self._rules.root and not stat.S_ISSOCK(mode))
 
-    def _plan(self, directories: list[bytes]) -> list[bytes]:
-        """Put off what is to be entered; returns the mount points that are kept as empty directories."""
-        ways = [(path, self._way(path)) for path in directories]
-        self._todo.extend(path for path, way in reversed(ways) if way is _Way.ENTER)
-        return [path for path, way in ways if way is _Way.KEEP_EMPTY]
-
     def _way(self, path: bytes) -> "_Way":
         if path in self._others:
             return _Way.LEAVE
         if (row := self._rules.mounts.get(path)) is None:
-            return _Way.ENTER
+            return _Way.ENTER if self._may_enter(path) else _Way.LEAVE
         if row.fs_type in _VIEWS:
             return _Way.KEEP_EMPTY
         if (
@@ -162,13 +176,17 @@ class Walk:
             or self._place.mount is None
             or row.devnum == self._place.mount.devnum
         ):
-            return _Way.ENTER
+            return _Way.ENTER if self._may_enter(path) else _Way.LEAVE
         return _Way.LEAVE if row.fs_type.startswith(_FAR) else _Way.KEEP_EMPTY
 
-    def _unreadable(self, path: bytes, error: OSError) -> list[bytes]:
+    def _may_enter(self, path: bytes) -> bool:
+        if not (may := self._rules.may_enter(path)):
+            self._unreadable(path, _DENIED)
+        return may
+
+    def _unreadable(self, path: bytes, error: OSError) -> None:
         self._tally.unreadable += 1
         self._unread.add(path, error.strerror or str(error))
-        return []
 
 
 class _Way(Enum):
