@@ -89,11 +89,10 @@ def export_key() -> tuple[str, ...]:
 
 
 def create(archive: str, compression: str | None) -> tuple[str, ...]:
-    r"""Back up the paths that its stdin names, as `relayed` writes them.
+    """Back up the paths that its stdin names, as borg_relay hands them on.
 
-    >>> create("home@2026-11-23T101500Z", "zstd,3")[7:-5]
-    ('--checkpoint-interval=300', '--lock-wait=10', '--compression=zstd,3', '--paths-from-command', \
-'--paths-delimiter=\\0', 'borg::home@2026-11-23T101500Z')
+    >>> create("home@2026-11-23T101500Z", "zstd,3")[9:12]
+    ('--compression=zstd,3', '--paths-from-command', '--paths-delimiter=\\\\0')
     """
     return (
         "borg",
