@@ -448,6 +448,8 @@ class PoolMachine(Machine):
     def ask(self, data: st.DataObject, name: str, wait: float | None) -> None:
         client = data.draw(st.sampled_from(self.idle_clients()))
         client.waits_for = name
+        for pool in self.model.values():
+            pool.queue = [other for other in pool.queue if other is not client]
         if name in self.model:
             self.model[name].queue.append(client)
         cast(client.pid, (name, wait))
@@ -469,16 +471,17 @@ class PoolMachine(Machine):
         for other in others:
             self.checkin(name, worker, other)
         self.checkin("b" if name == "a" else "a", worker, client)
-        self.pools_checkin(name, worker)
+        self.checkin(name, worker, None)
 
-    def checkin(self, name: str, worker: Pid, client: Client) -> None:
-        manager = self.pools._manager(name)
-        if manager is not None:
-            manager.checkin(worker, client.pid)
+    def checkin(self, name: str, worker: Pid, client: Client | None) -> None:
+        """Give a worker back in one step, as a client, or as the task of this test."""
 
-    def pools_checkin(self, name: str, worker: Pid) -> None:
         async def main() -> None:
-            self.pools.checkin(name, worker)
+            manager = self.pools._manager(name)
+            if client is None:
+                self.pools.checkin(name, worker)
+            elif manager is not None:
+                manager.checkin(worker, client.pid)
 
         self.run(main())
 

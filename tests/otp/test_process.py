@@ -91,7 +91,7 @@ def test_a_message_that_is_left_in_the_mailbox_of_a_process_that_stops_is_droppe
         send(pid, "after")
         assert await answer == "stopping"
         assert await pid.join() == "normal"
-        assert echo.log == []
+        assert (echo.log, len(pid.mailbox)) == ([], 0)
 
     run(main())
 
@@ -410,6 +410,7 @@ def test_demonitor_takes_a_down_out_of_the_mailbox() -> None:
         cast(pid, "go")
         send(pid, "next")
         assert await call(pid, "end") == "end"
+        await settle()
         assert fickle.log == ["next"]
         await stop(pid)
 

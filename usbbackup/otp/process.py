@@ -69,20 +69,6 @@ _DEAD, _LATE = object(), object()
 class Pid:
     """The identity of one process, from its start for ever; it is never given to another."""
 
-    __slots__ = (
-        "_awaited",
-        "_doom",
-        "_links",
-        "_wake",
-        "_watches",
-        "_watching",
-        "mailbox",
-        "name",
-        "reason",
-        "server",
-        "task",
-    )
-
     def __init__(self, name: Hashable, server: "Server | None" = None) -> None:
         self.name = name
         self.server = server  # None: an ordinary task, without a mailbox
@@ -132,6 +118,8 @@ class Pid:
         self, future: "asyncio.Future[Any]", timeout: float | None, later: Later | None = None
     ) -> Any:
         """Wait for a future that this process is to resolve, while it lives and `timeout` seconds at most."""
+        if self.reason is not None:
+            raise ExitedError(self, self.reason)
         later = later or asyncio.get_running_loop().call_later
         timer = None if timeout is None else later(timeout, lambda: resolve(future, _LATE))
         self._awaited[future] = None
@@ -149,9 +137,8 @@ class Pid:
 
     async def join(self, timeout: float | None = None, later: Later | None = None) -> Reason | None:
         """Wait until it has ended, and return why; None where `timeout` seconds were over before."""
-        if self.alive:
-            with suppress(ExitedError, CallTimeoutError):
-                await self.answer(asyncio.get_running_loop().create_future(), timeout, later)
+        with suppress(ExitedError, CallTimeoutError):
+            await self.answer(asyncio.get_running_loop().create_future(), timeout, later)
         return self.reason
 
     def doom(self, reason: Reason) -> None:
