@@ -145,11 +145,14 @@ class Client:
         return _answer(self._receive())
 
     def call_more(self, method: str, /, **parameters: Any) -> Iterator[Message]:
-        """Ask and yield each answer as it comes, however long that takes.
+        """Ask now, and yield each answer as it comes, however long that takes.
 
         The agent ends the answers with an empty one, which is not yielded. Raises as `call` does.
         """
         self._send({"method": _full(method), "parameters": parameters, "more": True})
+        return self._answers()
+
+    def _answers(self) -> Iterator[Message]:
         self._socket.settimeout(None)
         while True:
             message = self._receive()

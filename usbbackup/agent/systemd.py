@@ -19,6 +19,9 @@ class Systemd:
         from sdnotify import SystemdNotifier
 
         self._notifier = SystemdNotifier()
+        if self._notifier.socket is not None:
+            # A manager that does not listen loses news; it must not hold up the agent.
+            self._notifier.socket.setblocking(False)
 
     def tell(self, *assignments: str) -> None:
         """One datagram for all assignments."""

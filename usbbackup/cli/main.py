@@ -1,4 +1,4 @@
-"""The `usbbackup` program: find the command, run it, turn what went wrong into a sentence and an exit code."""
+"""The `usbbackup` program: find the command, run it, turn trouble into a sentence and an exit code."""
 
 import argparse
 import json

@@ -1,0 +1,277 @@
+"""An agent in a played world: real tree, real history, real folders; drives, time and programs are the test's."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from demo.directory_drive import DirectoryDrive, FakeLookups, FakeMountTable, FakeUdev
+from usbbackup.agent.dispatcher import Wish
+from usbbackup.agent.events import Event
+from usbbackup.agent.run import DISPATCHER
+from usbbackup.agent.tree import MONITOR, tree
+from usbbackup.agent.world import World
+from usbbackup.clock import SystemClock, Timer
+from usbbackup.config import Config, DriveConfig, JobConfig
+from usbbackup.drives import enrolment
+from usbbackup.drives.host import Host
+from usbbackup.drives.monitor import LookAgain
+from usbbackup.errors import ConfigError
+from usbbackup.history import History, RunRecord
+from usbbackup.otp import Pid, call, cast, start, stop
+from usbbackup.outcome import Stop
+from usbbackup.paths import Paths
+from usbbackup.programs import Ended, Program
+
+NOON = 1_800_000_000.0
+
+
+@dataclass(eq=False)
+class _Due:
+    when: float
+    callback: Callable[[], None]
+    timers: "list[_Due]"
+
+    def cancel(self) -> None:
+        if self in self.timers:
+            self.timers.remove(self)
+
+
+class HandClock(SystemClock):
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.wall, self.up = NOON, 1000.0
+        self.walls: list[_Due] = []
+        self.laters: list[_Due] = []
+
+    def now(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.up
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        self.laters.append(_Due(self.up + seconds, callback, self.laters))
+        return self.laters[-1]
+
+    def at(self, wall: float, callback: Callable[[], None]) -> Timer:
+        self.walls.append(_Due(wall, callback, self.walls))
+        return self.walls[-1]
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass; what falls due is called in order."""
+        self.wall += seconds
+        self.up += seconds
+        for timers, now in ((self.laters, self.up), (self.walls, self.wall)):
+            for due in sorted(timers, key=lambda due: due.when):
+                if due.when <= now and due in timers:
+                    timers.remove(due)
+                    due.callback()
+
+
+@dataclass(eq=False)
+class Running:
+    """A program that runs until the test, or a wish to stop, ends it."""
+
+    program: Program
+    ended: "asyncio.Future[Ended]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def job(self) -> str:
+        return str(self.program.env["USBBACKUP_JOB"])
+
+    def end(self, code: int = 0) -> None:
+        if not self.ended.done():
+            self.ended.set_result(Ended(code))
+
+
+class PlayedPrograms:
+    """Runs nothing; tells the test what should run."""
+
+    def __init__(self) -> None:
+        self.started: asyncio.Queue[Running] = asyncio.Queue()
+        self.now: list[Running] = []
+
+    async def run(
+        self,
+        program: Program,
+        *,
+        stop: Stop,
+        on_stdout: object = None,
+        on_stderr: object = None,
+        on_start: Callable[[int, int], None] | None = None,
+    ) -> Ended:
+        running = Running(program)
+        stop.on_set(lambda: running.end(-15))
+        self.now.append(running)
+        self.started.put_nowait(running)
+        try:
+            return await running.ended
+        finally:
+            self.now.remove(running)
+
+
+class Silent:
+    """A service manager that only listens."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def tell(self, *assignments: str) -> None:
+        self.told += assignments
+
+
+def a_job(name: str = "script", **more: object) -> JobConfig:
+    """A job of the user's own script."""
+    return JobConfig(name=name, engine="command", command=("true",), **more)  # type: ignore[arg-type]
+
+
+class Play:
+    """The stage: a temporary home, a played udev and mount table, and an agent that can be started and ended."""
+
+    def __init__(
+        self, directory: Path, *jobs: JobConfig, drives: tuple[DriveConfig, ...] | None = None
+    ) -> None:
+        self.directory = directory
+        self.udev, self.mounts, self.clock = FakeUdev(), FakeMountTable(), HandClock()
+        home = directory / "home"
+        (directory / "run").mkdir(mode=0o700, exist_ok=True)
+        self.env = {"HOME": str(home), "XDG_RUNTIME_DIR": str(directory / "run")}
+        self.paths = Paths.of(self.env)
+        self.config = Config(jobs=jobs, **({"drives": drives} if drives else {}))  # type: ignore[arg-type]
+        self.programs = PlayedPrograms()
+        self.manager = Silent()
+        self.host = Host("1a2b3c4d", "host", "david")
+        self.world = self.new_world()
+
+    def new_world(self) -> World:
+        return World(
+            config=self.config,
+            load=self._load,
+            paths=self.paths,
+            env=self.env,
+            clock=self.clock,
+            udev=self.udev,
+            mounts=self.mounts,
+            lookups=FakeLookups(),
+            programs=self.programs,
+            manager=self.manager,
+            host=self.host,
+        )
+
+    def _load(self) -> Config:
+        if self.config is None:
+            raise ConfigError("config.yaml:1:1: nothing is right")
+        return self.config
+
+    def a_drive(self, name: str = "drive", *, enrolled: bool = True, **more: str) -> DirectoryDrive:
+        """A drive that is not plugged in yet."""
+        root = self.directory / name
+        root.mkdir()
+        drive = DirectoryDrive(self.udev, self.mounts, root, **more)  # type: ignore[arg-type]
+        if enrolled:
+            self.enrol(drive)
+        return drive
+
+    def enrol(self, drive: DirectoryDrive) -> None:
+        """As `usbbackup drives enrol` does."""
+        was = drive.row
+        row = was or drive.mount()
+        enrolment.enrol(
+            drive.device,
+            row,
+            self.host,
+            self.world.records,
+            name=drive.device.fs_label or "",
+            now=self.clock.now(),
+        )
+        if was is None:
+            drive.unmount()
+
+    @asynccontextmanager
+    async def agent(self) -> AsyncIterator["Agent"]:
+        """The whole tree, until the block ends."""
+        world = self.world = self.new_world()
+        root = world.root = await start(tree(world), name="usbbackup")
+        try:
+            with world.hub.stream() as events:
+                agent = Agent(self, world, root, events)
+                await agent.settled()
+                yield agent
+        finally:
+            await stop(root, "shutdown")
+
+    def history(self) -> list[RunRecord]:
+        """The runs, oldest first."""
+        history = History.open(self.paths.history_db, self.clock, readonly=True)
+        try:
+            return list(reversed(history.runs()))
+        finally:
+            history.close()
+
+    def reasons(self, **about: str) -> list[tuple[str, str]]:
+        """Verdicts and reasons, oldest first."""
+        history = History.open(self.paths.history_db, self.clock, readonly=True)
+        try:
+            return [(d.verdict, d.reason) for d in reversed(history.decisions(**about))]
+        finally:
+            history.close()
+
+
+@dataclass
+class Agent:
+    """A running agent, asked and watched by a test."""
+
+    play: Play
+    world: World
+    root: Pid
+    events: AsyncIterator[Event]
+
+    async def settled(self) -> None:
+        """Wait until drives have been tried and the dispatcher has heard of it."""
+        await call(self.world.registry.via(MONITOR), "settled", None)
+        await call(self.world.registry.via(DISPATCHER), "picture", None)
+
+    async def look_again(self) -> None:
+        cast(self.world.registry.via(MONITOR), LookAgain())
+        await self.settled()
+
+    async def started(self) -> Running:
+        """The next program that is started."""
+        return await asyncio.wait_for(self.play.programs.started.get(), 20)
+
+    async def ended(self) -> Event:
+        """The next run that ends, once the dispatcher has heard of it."""
+        async with asyncio.timeout(20):
+            async for event in self.events:
+                if event.event == "ended":
+                    break
+        await self.quiet()
+        return event
+
+    async def quiet(self) -> None:
+        """Wait until the dispatcher has handled what has happened so far."""
+        for _ in range(5):
+            await asyncio.sleep(0)
+            await call(self.world.registry.via(DISPATCHER), "picture", None)
+
+    def pid(self, name: str) -> Pid:
+        found = self.world.registry.whereis(name)
+        assert found is not None
+        return found
+
+    async def wish(self, job: JobConfig, uuid: str) -> object:
+        return await call(self.world.registry.via(DISPATCHER), Wish(((job, uuid),)), None)
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a test; afterwards no task is left."""
+
+    async def guarded() -> None:
+        await main()  # type: ignore[misc]
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        assert not left, left
+
+    asyncio.run(guarded())

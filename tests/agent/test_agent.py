@@ -1,0 +1,308 @@
+"""From plug to recorded outcome, with played drives, time and programs."""
+
+from pathlib import Path
+
+from tests.agent.played import Play, a_job, run
+from usbbackup.agent.dispatcher import CancelRuns
+from usbbackup.agent.run import DISPATCHER
+from usbbackup.config import DriveConfig
+from usbbackup.otp import call, exit, which_children
+from usbbackup.outcome import Outcome
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+def outcomes(play: Play) -> list[Outcome | None]:
+    return [record.outcome for record in play.history()]
+
+
+def test_a_drive_that_is_plugged_in_gets_its_jobs_in_order(tmp_path: Path) -> None:
+    """Two jobs, one worker: the second starts when the first has ended."""
+    play = Play(tmp_path, a_job("one"), a_job("two"))
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            first = await agent.started()
+            assert first.job == "one"
+            assert [running.job for running in play.programs.now] == ["one"]
+            first.end()
+            second = await agent.started()
+            assert second.job == "two"
+            second.end()
+            assert (await agent.ended()).job == "one"
+            assert (await agent.ended()).job == "two"
+
+    run(main)
+    assert [(r.job, r.outcome) for r in play.history()] == [("one", "success"), ("two", "success")]
+
+
+def test_a_drive_that_was_there_at_start_counts_like_one_that_comes(tmp_path: Path) -> None:
+    """Enumerated after subscribing, announced the same way."""
+    play = Play(tmp_path, a_job())
+    play.a_drive().plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            (await agent.started()).end()
+            assert (await agent.ended()).result is not None
+
+    run(main)
+    assert outcomes(play) == [Outcome.SUCCESS]
+
+
+def test_a_stranger_gets_no_run_and_not_one_byte(tmp_path: Path) -> None:
+    """A drive that only carries the label is refused, which is told; enrolled, it gets its run."""
+    play = Play(tmp_path, a_job())
+    drive = play.a_drive(enrolled=False)
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            await agent.settled()
+            assert list(drive.directory.iterdir()) == []
+            assert not play.programs.now
+            play.enrol(drive)
+            await agent.look_again()
+            (await agent.started()).end()
+            await agent.ended()
+
+    run(main)
+    assert [verdict for verdict, _ in play.reasons(drive=str(drive.device.fs_uuid))][0] == "refused"
+    assert outcomes(play) == [Outcome.SUCCESS]
+
+
+def test_trust_by_label_enrols_at_first_use(tmp_path: Path) -> None:
+    """The configuration may say so."""
+    play = Play(tmp_path, a_job(), drives=(DriveConfig(name="backup", label="backup", trust="label"),))
+    drive = play.a_drive(enrolled=False)
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            (await agent.started()).end()
+            await agent.ended()
+
+    run(main)
+    assert (drive.directory / "usbbackup/drive.json").exists()
+
+
+def test_plug_unplug_plug_runs_twice(tmp_path: Path) -> None:
+    """Without `every` a job runs once per attachment."""
+    play = Play(tmp_path, a_job())
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            for _ in range(2):
+                drive.plug()
+                (await agent.started()).end()
+                await agent.ended()
+                drive.pull()
+                play.clock.pass_by(1)
+                await agent.quiet()
+
+    run(main)
+    records = play.history()
+    assert [record.outcome for record in records] == [Outcome.SUCCESS] * 2
+    assert records[0].attachment != records[1].attachment
+
+
+def test_a_restarted_agent_does_not_run_again_what_succeeded(tmp_path: Path) -> None:
+    """The attachment is recognised."""
+    play = Play(tmp_path, a_job())
+    play.a_drive().plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            (await agent.started()).end()
+            await agent.ended()
+        async with play.agent() as agent:
+            await agent.settled()
+            await agent.quiet()
+            assert not play.programs.now
+
+    run(main)
+    assert len(play.history()) == 1
+
+
+def test_a_drive_pulled_during_a_run_interrupts_it_and_the_next_plug_runs_again(tmp_path: Path) -> None:
+    """The engine is ended, the outcome says why."""
+    play = Play(tmp_path, a_job())
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            await agent.started()
+            drive.pull()
+            play.clock.pass_by(1)
+            ended = await agent.ended()
+            assert ended.result is not None
+            assert ended.result.outcome is Outcome.INTERRUPTED
+            assert not play.programs.now
+            drive.plug()
+            play.clock.pass_by(1)
+            (await agent.started()).end()
+            await agent.ended()
+
+    run(main)
+    assert outcomes(play) == [Outcome.INTERRUPTED, Outcome.SUCCESS]
+
+
+def test_two_drives_work_side_by_side_and_fail_alone(tmp_path: Path) -> None:
+    """One label, two drives, a pool each."""
+    play = Play(tmp_path, a_job())
+    drives = [play.a_drive("blue"), play.a_drive("red")]
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            for drive in drives:
+                drive.plug()
+            first, second = await agent.started(), await agent.started()
+            assert len(play.programs.now) == 2
+            first.end(1)
+            second.end()
+            await agent.ended()
+            await agent.ended()
+
+    run(main)
+    assert sorted(map(str, outcomes(play))) == ["failed", "success"]
+
+
+def test_a_job_with_every_runs_again_when_it_falls_due(tmp_path: Path) -> None:
+    """While the drive stays attached, one timer waits for the next due job."""
+    play = Play(tmp_path, a_job(every=DAY))
+    play.a_drive().plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            (await agent.started()).end()
+            await agent.ended()
+            assert len(play.clock.walls) == 1
+            play.clock.pass_by(DAY - 60)
+            await agent.quiet()
+            assert not play.programs.now
+            play.clock.pass_by(60)
+            (await agent.started()).end()
+            await agent.ended()
+
+    run(main)
+    assert outcomes(play) == [Outcome.SUCCESS] * 2
+
+
+def test_a_failed_job_is_tried_again_after_15_minutes(tmp_path: Path) -> None:
+    """In the same attachment; the decision and its reason are kept."""
+    play = Play(tmp_path, a_job())
+    play.a_drive().plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            (await agent.started()).end(3)
+            await agent.ended()
+            play.clock.pass_by(15 * 60)
+            (await agent.started()).end()
+            await agent.ended()
+
+    run(main)
+    assert outcomes(play) == [Outcome.FAILED, Outcome.SUCCESS]
+    assert ("due", "the last run failed; trying again") in play.reasons(job="script")
+
+
+def test_a_restarted_dispatcher_leaves_a_running_job_alone(tmp_path: Path) -> None:
+    """It hears of the drive again, finds the run in the registry and starts no second one."""
+    play = Play(tmp_path, a_job())
+    play.a_drive().plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            running = await agent.started()
+            dispatcher = agent.pid(DISPATCHER)
+            exit(dispatcher, "kill")
+            await dispatcher.join()
+            await which_children(agent.root)  # answers when the restart is over
+            await agent.settled()
+            assert play.programs.now == [running]
+            running.end()
+            await agent.ended()
+            assert not play.programs.now
+
+    run(main)
+    assert outcomes(play) == [Outcome.SUCCESS]
+
+
+def test_a_cancelled_run_ends_and_waits_for_the_next_plug(tmp_path: Path) -> None:
+    """Queued ones too: what the user did not want is not begun again at once."""
+    play = Play(tmp_path, a_job("one"), a_job("two"))
+    play.a_drive().plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            await agent.started()
+            cancelled = await call(agent.world.registry.via(DISPATCHER), CancelRuns(None), None)
+            assert [order.job.name for order in cancelled] == ["one", "two"]
+            await agent.ended()
+            await agent.ended()
+            assert not play.programs.now
+
+    run(main)
+    assert {(r.job, r.outcome) for r in play.history()} == {("one", "cancelled"), ("two", "cancelled")}
+
+
+def test_a_run_that_is_asked_for_runs_though_nothing_is_due(tmp_path: Path) -> None:
+    """And the one that runs already serves as well."""
+    job = a_job(every=DAY)
+    play = Play(tmp_path, job)
+    drive = play.a_drive()
+    drive.plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            running = await agent.started()
+            (present,) = await agent.wish(job, str(drive.device.fs_uuid))  # type: ignore[misc]
+            running.end()
+            assert (await agent.ended()).run == present.run
+            (order,) = await agent.wish(job, str(drive.device.fs_uuid))  # type: ignore[misc]
+            (await agent.started()).end()
+            assert (await agent.ended()).run == order.run != present.run
+
+    run(main)
+    assert outcomes(play) == [Outcome.SUCCESS] * 2
+
+
+def test_stopping_the_agent_ends_the_run_as_interrupted(tmp_path: Path) -> None:
+    """SIGTERM ends runs in order; the history says what happened."""
+    play = Play(tmp_path, a_job())
+    play.a_drive().plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            await agent.started()
+
+    run(main)
+    (record,) = play.history()
+    assert record.outcome is Outcome.INTERRUPTED
+    assert record.message == "the agent was stopped"
+
+
+def test_an_overflow_of_udev_means_enumerating_again(tmp_path: Path) -> None:
+    """A drive whose event was lost is found."""
+    from usbbackup.drives.udev import Changed
+
+    play = Play(tmp_path, a_job())
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            play.udev.present[drive.device.devnode] = drive.device  # nobody is told
+            drive.mount()
+            await agent.quiet()
+            assert not play.programs.now
+            play.udev.tell(Changed(overflow=True))
+            play.clock.pass_by(1)
+            (await agent.started()).end()
+            await agent.ended()
+
+    run(main)
+    assert outcomes(play) == [Outcome.SUCCESS]

@@ -1,0 +1,178 @@
+"""The agent as a program: take the lock, start the tree, tell systemd, end in order."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from usbbackup.agent.control import reload
+from usbbackup.agent.journal import handler, story
+from usbbackup.agent.systemd import Systemd, watchdog_seconds
+from usbbackup.agent.tree import MONITOR, tree
+from usbbackup.agent.world import World
+from usbbackup.clock import SystemClock, Timer
+from usbbackup.config import Config, load
+from usbbackup.drives.host import this_host
+from usbbackup.drives.mounts import KernelMountTable
+from usbbackup.drives.survey import KernelLookups
+from usbbackup.drives.udev import KernelUdev
+from usbbackup.errors import ConfigError, Exit, NotNowError, UsbbackupError
+from usbbackup.otp import Pid, call, start, stop
+from usbbackup.paths import Paths
+from usbbackup.programs import SystemPrograms
+from usbbackup.sandbox import landlock_abi
+
+LEAST_ABI = 2  # of Landlock: before that it cannot allow renames between directories
+
+
+def real_world(env: Mapping[str, str], otherwise: Config | None = None) -> World:
+    """This machine. Raises ConfigError where the configuration is wrong and there is no `otherwise`."""
+    paths = Paths.of(env)
+    clock = SystemClock()
+
+    def read() -> Config:
+        return load(paths.config_file, paths.home)
+
+    def read_or() -> Config:
+        try:
+            return read()
+        except ConfigError:
+            if otherwise is None:
+                raise
+            return otherwise
+
+    return World(
+        config=read_or(),
+        load=read,
+        paths=paths,
+        env=env,
+        clock=clock,
+        udev=KernelUdev(),
+        mounts=KernelMountTable(),
+        lookups=KernelLookups(),
+        programs=SystemPrograms(clock, env),
+        manager=Systemd(),
+        host=this_host(paths.data),
+    )
+
+
+def run(world: World, life: Callable[[], Coroutine[Any, Any, int]] | None = None) -> int:
+    """Be the agent until told to stop; returns the exit code. Raises NotNowError where another one runs."""
+    logging.getLogger("usbbackup").addHandler(handler(world.env))
+    logging.getLogger("usbbackup").setLevel(logging.INFO)
+    with the_only_agent(world.paths):
+        return asyncio.run(life() if life else live(world))
+
+
+async def live(world: World) -> int:
+    """Start, serve, stop."""
+    root = world.root = await start(tree(world), name="usbbackup")
+    stopping = asyncio.get_running_loop().create_future()
+    with _signals(world, stopping), _watchdog(world):
+        await call(world.registry.via(MONITOR), "settled", None)
+        world.since = world.clock.now()
+        world.manager.tell("READY=1")
+        story.info("usbbackup is ready")
+        if landlock_abi() < LEAST_ABI:
+            story.warning("this kernel has no Landlock: rsync and borg are not confined to the drive by it")
+        await _until(root, stopping)
+        world.manager.tell("STOPPING=1", "STATUS=stopping: ending runs in order")
+        if not root.alive:
+            story.critical("the agent gives up: something failed too often (%r)", root.reason)
+            return Exit.BUG
+        await stop(root, "shutdown")
+    return Exit.DONE
+
+
+async def _until(root: Pid, stopping: "asyncio.Future[None]") -> None:
+    ended = asyncio.ensure_future(root.join())
+    await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+    ended.cancel()
+
+
+@contextlib.contextmanager
+def _signals(world: World, stopping: "asyncio.Future[None]") -> Iterator[None]:
+    """TERM and INT stop, HUP reloads."""
+    loop = asyncio.get_running_loop()
+
+    def asked_to_stop() -> None:
+        if not stopping.done():
+            stopping.set_result(None)
+
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGTERM: asked_to_stop,
+        signal.SIGINT: asked_to_stop,
+        signal.SIGHUP: lambda: _reload(world),
+    }
+    for number, handle in handlers.items():
+        loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
+
+
+def _reload(world: World) -> None:
+    world.manager.tell("RELOADING=1")
+    try:
+        reload(world, world.registry.via(MONITOR))
+        story.info("the new configuration is in force")
+    except ConfigError as error:
+        story.error("the old configuration stays in force, the new one is wrong: %s", error.message)
+    world.manager.tell("READY=1")
+
+
+@contextlib.contextmanager
+def _watchdog(world: World) -> Iterator[None]:
+    """Say that the event loop is alive, as often as systemd wants to hear it."""
+    every = watchdog_seconds(world.env, world.pid)
+    timers: list[Timer] = []
+
+    def alive() -> None:
+        world.manager.tell("WATCHDOG=1")
+        timers[:] = [world.clock.later(every or 0, alive)]
+
+    if every is not None:
+        alive()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+@contextlib.contextmanager
+def the_only_agent(paths: Paths) -> Iterator[None]:
+    """Hold the lock of this user's one agent. Raises NotNowError with the other's process id."""
+    lock = _open_lock(paths.lock)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            raise NotNowError(
+                f"another agent runs already, process {other}",
+                "stop it with: systemctl --user stop usbbackup",
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise UsbbackupError(
+            f"the runtime directory {path.parent} cannot be used: {error.strerror}",
+            "log in so that systemd makes it, or set XDG_RUNTIME_DIR",
+        ) from error

@@ -1,0 +1,240 @@
+"""One run: borrow a worker of the drive's pool, have the engine run on the pinned drive, record its end."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from usbbackup.agent.events import Event
+from usbbackup.agent.historian import ask, write
+from usbbackup.agent.journal import story
+from usbbackup.agent.logfile import RunLog
+from usbbackup.agent.world import World
+from usbbackup.backup.engine import Request
+from usbbackup.backup.perform import perform
+from usbbackup.config import JobConfig
+from usbbackup.drives.monitor import Sighting
+from usbbackup.errors import UsbbackupError
+from usbbackup.history import History
+from usbbackup.offload import in_thread
+from usbbackup.otp import (
+    Continue,
+    ExitedError,
+    Pid,
+    Pools,
+    Sender,
+    Server,
+    Target,
+    call,
+    cast,
+    exit,
+)
+from usbbackup.outcome import Outcome, Phase, Progress, Result, SourceSeen, Stop
+from usbbackup.text import safe
+
+DISPATCHER = "dispatcher"
+HISTORIAN = "history"
+
+
+@dataclass
+class Order:
+    """What one run shall do, and how far it is; kept in the registry for as long as the run lives."""
+
+    run: str
+    job: JobConfig
+    drive: Sighting
+    attachment: str
+    since: float  # wall time at which it was queued, later at which it began
+    accept_source: bool = False
+    dry_run: bool = False
+    stop: Stop = field(default_factory=Stop)
+    progress: Progress = field(default_factory=lambda: Progress(Phase.QUEUED))
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Its name in the registry: there is never a second run of this job on this drive."""
+        return ("run", self.drive.uuid, self.job.name)
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    """Told to the dispatcher when a run is over and recorded."""
+
+    order: Order
+    result: Result
+
+
+@dataclass(frozen=True)
+class Perform:
+    """Asked of a worker: run this order, and answer with its Result."""
+
+    order: Order
+    request_log: RunLog
+    last: Mapping[str, SourceSeen]
+
+
+class Worker(Server):
+    """Does one run at a time: pins the drive, runs the engine, lets go of the drive."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def handle_call(self, request: Perform, sender: Sender) -> Result:
+        """Answer with the one result of the run; whatever is expected to go wrong is in it."""
+        world, order = self._world, request.order
+        pin = order.drive.pin(world)
+        try:
+            with closing(await in_thread(pin.__enter__)) as target:
+                return await perform(
+                    Request(
+                        job=order.job,
+                        target=target,
+                        run=order.run,
+                        programs=world.programs,
+                        clock=world.clock,
+                        paths=world.paths,
+                        stop=order.stop,
+                        report=lambda progress: self._report(order, progress),
+                        log=request.request_log.line,
+                        last=request.last,
+                        accept_source=order.accept_source,
+                        dry_run=order.dry_run,
+                        on_start=lambda pid, ticks: self._engine(order, pid, ticks),
+                    )
+                )
+        except UsbbackupError as error:
+            return _not_begun(order, error)
+
+    def _report(self, order: Order, progress: Progress) -> None:
+        if progress.phase is not order.progress.phase and not order.dry_run:
+            write(self._historian, lambda history: history.phase(order.run, progress.phase))
+        order.progress = progress
+        self._world.hub.tell(Event("progress", order.run, order.job.name, order.drive.uuid, progress))
+
+    def _engine(self, order: Order, pid: int, ticks: int) -> None:
+        if not order.dry_run:
+            write(self._historian, lambda history: history.engine(order.run, pid, ticks))
+
+    @property
+    def _historian(self) -> Target:
+        return self._world.registry.via(HISTORIAN)
+
+
+def _not_begun(order: Order, error: UsbbackupError) -> Result:
+    """The drive was not what it had been a moment ago."""
+    if order.stop:
+        return order.stop.result()
+    return Result(Outcome.INTERRUPTED, error.message, error.hint)
+
+
+class Run(Server):
+    """Lives from the order to its recorded outcome."""
+
+    def __init__(self, world: World, pools: Pools, order: Order) -> None:
+        self._world, self._pools, self._order = world, pools, order
+
+    async def init(self) -> Continue:
+        """Take the name of this job on this drive; fails where it is taken."""
+        order = self._order
+        if (taken := self._world.registry.register(order.key, value=order)) is not None:
+            raise UsbbackupError(f"job '{order.job.name}' is running on this drive already ({taken.pid})")
+        order.stop.on_set(self._stop_waiting)
+        return Continue()
+
+    async def handle_continue(self, argument: object) -> None:
+        """The whole run."""
+        result = await self._pools.transaction(self._order.drive.uuid, self._work)
+        if not isinstance(result, Result):
+            result = Result(Outcome.INTERRUPTED, "the drive left before the run could begin")
+        self._tell(result)
+        self.stop()
+
+    async def _work(self, worker: Pid) -> Result:
+        order, world = self._order, self._world
+        order.stop.off(self._stop_waiting)
+        order.since = world.clock.now()
+        with RunLog(world.paths.logs, order.run, world.clock) as log:
+            self._begin(log)
+            working = asyncio.create_task(self._ask(worker, log))
+            try:
+                result = await asyncio.shield(working)
+            except asyncio.CancelledError:
+                order.stop.set(Outcome.INTERRUPTED, "the agent was stopped")
+                result = await working
+                self._end(result, log)
+                raise
+            self._end(result, log)
+        return result
+
+    async def _ask(self, worker: Pid, log: RunLog) -> Result:
+        order = self._order
+        never: Mapping[str, SourceSeen] = {}
+        last = await ask(self._historian, lambda history: history.sources(order.job.name), never)
+        try:
+            result: Result = await call(worker, Perform(order, log, last), timeout=None)
+        except ExitedError as died:
+            result = _worker_died(order, died)
+        return result
+
+    def _begin(self, log: RunLog) -> None:
+        order = self._order
+        story.info("%s", _sentence(order, "begins"), extra=_fields(order))
+        log.line(_sentence(order, "begins"))
+        if not order.dry_run:
+            write(self._historian, self._begun(str(log.path)))
+
+    def _begun(self, log: str) -> Callable[[History], None]:
+        order = self._order
+        return lambda history: history.begin_run(
+            order.run, order.job.name, order.drive.uuid, order.attachment, order.since, log
+        )
+
+    def _end(self, result: Result, log: RunLog) -> None:
+        order = self._order
+        for note in result.notes:
+            log.line(note)
+        log.line(f"{result.outcome}: {result.message}" + (f" ({result.hint})" if result.hint else ""))
+        if not order.dry_run:
+            ended = self._world.clock.now()
+            write(self._historian, lambda history: history.end_run(order.run, result, ended))
+        if result.outcome.good and not order.dry_run:
+            write(self._historian, lambda history: history.sources_seen(order.job.name, result.sources))
+        level = story.info if result.outcome.good else story.warning
+        level("%s", _sentence(order, f"{result.outcome}: {result.message}"), extra=_fields(order))
+
+    def _tell(self, result: Result) -> None:
+        order = self._order
+        self._world.hub.tell(Event("ended", order.run, order.job.name, order.drive.uuid, None, result))
+        cast(self._world.registry.via(DISPATCHER), RunEnded(order, result))
+
+    def _stop_waiting(self) -> None:
+        """Asked to stop while queued: nothing has begun; that the user did not want it is kept."""
+        order, result = self._order, self._order.stop.result()
+        if result.outcome is Outcome.CANCELLED and not order.dry_run:
+            write(self._historian, self._begun(""))
+            write(self._historian, lambda history: history.end_run(order.run, result))
+        self._tell(result)
+        exit(self.pid, "shutdown")
+
+    @property
+    def _historian(self) -> Target:
+        return self._world.registry.via(HISTORIAN)
+
+
+def _worker_died(order: Order, died: ExitedError) -> Result:
+    """The pool was stopped because the drive left, or a bug of ours ended the worker."""
+    if order.stop:
+        return order.stop.result()
+    return Result(
+        Outcome.FAILED,
+        f"the worker of this run ended unexpectedly: {safe(repr(died.reason))}",
+        "this is a bug in usbbackup; earlier snapshots are untouched",
+    )
+
+
+def _sentence(order: Order, what: str) -> str:
+    return f"job '{order.job.name}' on drive '{safe(order.drive.name)}': {what}"
+
+
+def _fields(order: Order) -> dict[str, str]:
+    return {"job": order.job.name, "drive": order.drive.uuid, "run": order.run}

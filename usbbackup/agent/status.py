@@ -1,0 +1,153 @@
+"""What is going on, as `status --json` tells it and as one sentence for the service manager."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from usbbackup import __version__
+from usbbackup.agent import due
+from usbbackup.agent.run import Order
+from usbbackup.clock import Clock, rfc3339
+from usbbackup.config import Config, JobConfig
+from usbbackup.drives.admit import Ready
+from usbbackup.drives.monitor import Sighting
+from usbbackup.drives.survey import DriveView, view
+from usbbackup.history import History
+from usbbackup.otp import Node
+from usbbackup.outcome import Phase
+from usbbackup.text import safe
+
+
+def agent_record(pid: int | None, since: float | None) -> dict[str, object]:
+    """The agent itself; `pid` is None where none runs."""
+    return {
+        "running": pid is not None,
+        "pid": pid,
+        "version": __version__ if pid else None,
+        "since": rfc3339(since),
+    }
+
+
+def drive_view(sighting: Sighting, busy: bool = False) -> DriveView:
+    """A drive as people see it."""
+    if isinstance(sighting.decision, Ready):
+        shown = view(sighting.verdict)
+        notes = " ".join(sighting.decision.notes) or None
+        return replace(shown, state="busy" if busy else "ready", reason=notes, remedy=None)
+    return view(replace(sighting.verdict, decision=sighting.decision))
+
+
+def drive_record(drive: DriveView) -> dict[str, object]:
+    """A drive for scripts."""
+    return {
+        "name": drive.name,
+        "uuid": drive.uuid,
+        "label": drive.label,
+        "devnode": drive.devnode,
+        "mount_point": drive.mount_point,
+        "state": drive.state,
+        "reason": " ".join(filter(None, (drive.reason, drive.remedy))) or None,
+        "enrolled": drive.enrolled,
+        "last_seen": rfc3339(drive.last_seen),
+        "bytes_free": drive.bytes_free,
+        "bytes_total": drive.bytes_total,
+    }
+
+
+def job_records(
+    config: Config,
+    sightings: Iterable[Sighting],
+    verdicts: Mapping[tuple[str, str], due.Verdict],
+    history: History,
+    now: float,
+) -> list[dict[str, object]]:
+    """Each job with its state on each drive that it goes to."""
+    seen = list(sightings)
+
+    def drives_of(job: JobConfig) -> list[Sighting]:
+        names = {entry.name for entry in config.drives_of(job)}
+        return [s for s in seen if s.verdict.drive.name in names and s.verdict.uuid is not None]
+
+    return [
+        {
+            "name": job.name,
+            "engine": job.engine,
+            "drives": [
+                _on_drive(job, s, verdicts.get((job.name, s.uuid)), history, now) for s in drives_of(job)
+            ],
+        }
+        for job in config.jobs
+    ]
+
+
+def _on_drive(
+    job: JobConfig, sighting: Sighting, verdict: due.Verdict | None, history: History, now: float
+) -> dict[str, object]:
+    last_good = history.last_good(job.name, sighting.uuid)
+    last = history.last_run(job.name, sighting.uuid)
+    verdict = verdict or due.judge(job.every, due.Past(last_good.started if last_good else None), now)
+    here = sighting.decision
+    return {
+        "uuid": sighting.uuid,
+        "due": verdict.due,
+        "next_due": rfc3339(verdict.next_due),
+        "last_success": rfc3339(last_good.finished) if last_good else None,
+        "last_outcome": last.outcome if last else None,
+        "last_proven": None,
+        "reason": verdict.reason if isinstance(here, Ready) else here.reason,
+    }
+
+
+def run_record(order: Order) -> dict[str, object]:
+    """A run that goes on now."""
+    progress = order.progress
+    return {
+        "run": order.run,
+        "job": order.job.name,
+        "drive": order.drive.uuid,
+        "phase": progress.phase,
+        "percent": progress.percent,
+        "bytes": progress.bytes,
+        "files": progress.files,
+        "since": rfc3339(order.since),
+    }
+
+
+def tree_record(node: Node, clock: Clock) -> dict[str, object]:
+    """The live supervision tree, from this process downward."""
+    since = None if node.since is None else clock.now() - (clock.monotonic() - node.since)
+    return {
+        "name": str(node.id),
+        "type": node.type,
+        "running": node.pid is not None and node.pid.alive,
+        "restarts": node.restarts,
+        "mailbox": node.mailbox,
+        "since": rfc3339(since),
+        "children": [tree_record(child, clock) for child in node.children],
+    }
+
+
+def sentence(sightings: Sequence[Sighting], orders: Sequence[Order]) -> str:
+    """The status line of the service."""
+    working = [order for order in orders if order.progress.phase is not Phase.QUEUED]
+    if working:
+        return "; ".join(_doing(order) for order in working)
+    ready = [safe(s.name) for s in sightings if isinstance(s.decision, Ready)]
+    if ready:
+        return f"idle; {_listed(ready)} plugged in"
+    return "idle; waiting for a drive"
+
+
+def _doing(order: Order) -> str:
+    percent = order.progress.percent
+    doing = f"backing up {order.job.name} to '{safe(order.drive.name)}'"
+    match order.progress.phase:
+        case Phase.TRANSFER if percent is not None:
+            return f"{doing}: {percent:.0f} %"
+        case Phase.TRANSFER:
+            return doing
+        case phase:
+            return f"{doing}: {phase}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)

@@ -1,0 +1,34 @@
+"""Who is alive: the supervision tree of the agent, as one list.
+
+`rest_for_one`: what comes later leans on what came before, and is started anew with it.
+"""
+
+from usbbackup.agent.control import Control
+from usbbackup.agent.dispatcher import Dispatcher
+from usbbackup.agent.historian import Historian
+from usbbackup.agent.run import DISPATCHER, HISTORIAN
+from usbbackup.agent.world import World
+from usbbackup.drives.monitor import Monitor
+from usbbackup.otp import ChildSpec, DynamicSupervisor, Pools, Supervisor
+
+MONITOR = "monitor"
+RUNS = "runs"
+
+
+def tree(world: World, *, scheduled: bool = True, listening: bool = True) -> Supervisor:
+    """The whole agent. Without `scheduled` nothing runs unless asked for; without `listening` no socket."""
+    registry, pools = world.registry, Pools(clock=world.clock)
+    runs, dispatcher = registry.via(RUNS), registry.via(DISPATCHER)
+
+    children = [
+        ChildSpec("registry", lambda: registry),
+        ChildSpec(HISTORIAN, lambda: Historian(world), name=HISTORIAN),
+        ChildSpec("pools", lambda: pools, type="supervisor"),
+        ChildSpec(RUNS, lambda: DynamicSupervisor(clock=world.clock), type="supervisor", name=RUNS),
+        ChildSpec(DISPATCHER, lambda: Dispatcher(world, pools, runs, scheduled=scheduled), name=DISPATCHER),
+        ChildSpec("control", lambda: Control(world, registry.via(MONITOR))),
+        ChildSpec(MONITOR, lambda: Monitor(world, dispatcher), name=MONITOR),
+    ]
+    if not listening:
+        children = [child for child in children if child.id != "control"]
+    return Supervisor(children, "rest_for_one", clock=world.clock, registry=registry)

@@ -1,0 +1,50 @@
+"""Everything the agent meets outside of itself, so that a test or the demo can be another world."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from usbbackup.agent.events import Hub
+from usbbackup.agent.systemd import Manager
+from usbbackup.clock import Clock
+from usbbackup.config import Config, DriveConfig
+from usbbackup.drives.host import Host
+from usbbackup.drives.mounts import MountTable
+from usbbackup.drives.ready import Lookups
+from usbbackup.drives.records import Records
+from usbbackup.drives.udev import Udev
+from usbbackup.otp import Pid, Registry
+from usbbackup.paths import Paths
+from usbbackup.programs import Programs
+
+
+@dataclass
+class World:
+    """What is passed in to every process of the tree."""
+
+    config: Config  # the one in force; a reload replaces it
+    load: Callable[[], Config]
+    paths: Paths
+    env: Mapping[str, str]
+    clock: Clock
+    udev: Udev
+    mounts: MountTable
+    lookups: Lookups
+    programs: Programs
+    manager: Manager
+    host: Host
+    hub: Hub = field(default_factory=Hub)
+    registry: Registry = field(default_factory=Registry)
+    pid: int = field(default_factory=os.getpid)
+    root: Pid | None = None  # the top of the supervision tree
+    since: float | None = None  # wall time at which the agent became ready
+
+    @property
+    def drive_entries(self) -> Sequence[DriveConfig]:
+        """The drives of the configuration in force."""
+        return self.config.drives
+
+    @property
+    def records(self) -> Records:
+        """What is enrolled."""
+        return Records(self.paths.drives_file)

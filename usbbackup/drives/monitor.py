@@ -1,0 +1,258 @@
+"""Watches drives come and go: subscribes, then enumerates, and tells the dispatcher what it sees."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+from usbbackup.clock import Clock, Timer
+from usbbackup.config import DriveConfig
+from usbbackup.drives.admit import Ready, admit
+from usbbackup.drives.host import Host
+from usbbackup.drives.mounts import MountTable
+from usbbackup.drives.pin import Pin
+from usbbackup.drives.ready import Absent, Candidate, Lookups, Refused, Verdict, Waiting, Why, decide
+from usbbackup.drives.records import Records
+from usbbackup.drives.udev import Changed, Device, Udev
+from usbbackup.errors import ConfigError
+from usbbackup.offload import in_thread
+from usbbackup.otp import NO_REPLY, Continue, Sender, Server, Target, cast, reply
+
+QUIET_SECONDS = 0.3  # udev tells of one plug in several events; mounts are looked at at once
+PROBE_SECONDS = 60.0  # a drive that takes longer than this for a small file is not ready
+
+Decision = Absent | Waiting | Refused | Ready
+
+
+class Sights(Protocol):
+    """What the monitor needs to see with; a part of the agent's world."""
+
+    clock: Clock
+    udev: Udev
+    mounts: MountTable
+    lookups: Lookups
+
+    @property
+    def drive_entries(self) -> Sequence[DriveConfig]:
+        """The drives of the configuration in force."""
+        ...
+
+    @property
+    def host(self) -> Host:
+        """This machine and user."""
+        ...
+
+    @property
+    def records(self) -> Records:
+        """What is enrolled."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One drive, or one entry of the configuration without a drive, as it was last seen."""
+
+    verdict: Verdict
+    decision: Decision
+
+    @property
+    def uuid(self) -> str:
+        """The file system's; the entry's name where no drive was ever seen for it."""
+        return self.verdict.uuid or self.verdict.drive.name
+
+    @property
+    def name(self) -> str:
+        """What people call it: its label, or its entry's name."""
+        device, record = self.verdict.device, self.verdict.record
+        return (device and device.fs_label) or (record and record.label) or self.verdict.drive.name
+
+    def pin(self, sights: Sights, *, writing: bool = True) -> Pin:
+        """Hold it; only where it is mounted and enrolled."""
+        return Pin(self.verdict, sights.mounts, sights.host, writing=writing)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Told to the dispatcher: every drive that matters, whenever anything about one of them changed."""
+
+    sightings: tuple[Sighting, ...]
+
+
+@dataclass(frozen=True)
+class LookAgain:
+    """Cast to the monitor: something may have changed that no kernel event tells, as an enrolment."""
+
+
+@dataclass(frozen=True)
+class _Mounts:
+    """The mount table changed."""
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A candidate has been tried."""
+
+    candidate: Verdict
+    answer: Ready | Waiting | Refused
+
+
+class _Attempt(NamedTuple):
+    candidate: Verdict
+    task: asyncio.Task[None]
+
+
+class Monitor(Server):
+    """Keeps one picture of all drives up to date; wakes only when the kernel says that something changed."""
+
+    trap_exits = True
+
+    def __init__(self, sights: Sights, audience: Target) -> None:
+        self._sights, self._audience = sights, audience
+
+    async def init(self) -> Continue:
+        """Subscribe; what comes from now on waits in the mailbox."""
+        self._devices: Sequence[Device] | None = None
+        self._tried: dict[str, _Tried] = {}
+        self._trying: dict[str, _Attempt] = {}
+        self._told: tuple[Sighting, ...] | None = None
+        self._patient: list[Sender] = []
+        self._looked = float("-inf")
+        self._timer: Timer | None = None
+        self._watches = [
+            self._sights.udev.watch(self.pid.deliver),
+            self._sights.mounts.watch(lambda: self.pid.deliver(_Mounts())),
+        ]
+        return Continue()
+
+    async def handle_continue(self, argument: object) -> None:
+        """Enumerate: what is plugged in already is announced like what comes later."""
+        self._look()
+
+    async def handle_cast(self, message: object) -> None:
+        """Told to look again: drives that waited are tried once more."""
+        self._devices = None
+        self._tried = {uuid: tried for uuid, tried in self._tried.items() if isinstance(tried.answer, Ready)}
+        self._look()
+
+    async def handle_call(self, request: object, sender: Sender) -> object:
+        """Answer `settled` when every candidate has been tried and told of."""
+        if request != "settled":
+            return await super().handle_call(request, sender)
+        self._patient.append(sender)
+        self._tell_the_patient()
+        return NO_REPLY
+
+    async def handle_info(self, message: object) -> None:
+        """React to one change."""
+        match message:
+            case Changed(ended=True):
+                self.stop("the connection to udev was lost")  # started anew by the supervisor, it reconnects
+            case Changed():
+                self._devices = None
+                self._look_soon()
+            case _Mounts():
+                self._look()
+            case _Tried(candidate, _) if self._is_tried(candidate):
+                del self._trying[str(candidate.uuid)]
+                self._tried[str(candidate.uuid)] = message
+                self._look()
+
+    async def terminate(self, reason: object) -> None:
+        """Subscribe no more."""
+        for watch in self._watches:
+            watch.cancel()
+        for uuid in list(self._trying):
+            self._try_no_more(uuid)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_soon(self) -> None:
+        wait = self._looked + QUIET_SECONDS - self._sights.clock.monotonic()
+        if wait <= 0:
+            self._look()
+        elif self._timer is None:
+            self._timer = self._sights.clock.later(wait, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self.pid.deliver(_Mounts())
+
+    def _look(self) -> None:
+        sights = self._sights
+        self._looked = sights.clock.monotonic()
+        if self._devices is None:
+            self._devices = sights.udev.devices()
+        found = verdicts(sights, self._devices)
+        self._forget_departed(found)
+        sightings = tuple(Sighting(self._known(verdict), self._decision(verdict)) for verdict in found)
+        if sightings != self._told:
+            self._told = sightings
+            cast(self._audience, Seen(sightings))
+        self._tell_the_patient()
+
+    def _tell_the_patient(self) -> None:
+        while self._patient and not self._trying:
+            reply(self._patient.pop(), None)
+
+    def _forget_departed(self, verdicts: Sequence[Verdict]) -> None:
+        """What was proven of a drive holds as long as nothing known about it changes."""
+        now = {verdict.uuid: verdict for verdict in verdicts if isinstance(verdict.decision, Candidate)}
+        for uuid, tried in list(self._tried.items()):
+            if now.get(uuid) not in (tried.candidate, self._enrolled(tried)):
+                del self._tried[uuid]
+                if isinstance(tried.answer, Ready):
+                    self._sights.records.seen(uuid, self._sights.clock.now())
+
+    def _enrolled(self, tried: _Tried) -> Verdict:
+        """The candidate as it looks from the second time on, where trying has enrolled it."""
+        if isinstance(tried.answer, Ready):
+            return tried.answer.verdict
+        return tried.candidate
+
+    def _known(self, verdict: Verdict) -> Verdict:
+        tried = self._tried.get(str(verdict.uuid))
+        return verdict if tried is None else self._enrolled(tried)
+
+    def _decision(self, verdict: Verdict) -> Decision:
+        uuid = str(verdict.uuid)
+        if not isinstance(verdict.decision, Candidate):
+            self._try_no_more(uuid)
+            return verdict.decision
+        if (tried := self._tried.get(uuid)) is not None:
+            return tried.answer
+        if not self._is_tried(verdict):
+            self._try_no_more(uuid)
+            self._trying[uuid] = _Attempt(verdict, asyncio.create_task(self._attempt(verdict)))
+        return Waiting(Why.BEING_TRIED, "The drive is being tried: a small file is written and read back.")
+
+    def _is_tried(self, candidate: Verdict) -> bool:
+        attempt = self._trying.get(str(candidate.uuid))
+        return attempt is not None and attempt.candidate == candidate
+
+    def _try_no_more(self, uuid: str) -> None:
+        if (attempt := self._trying.pop(uuid, None)) is not None:
+            attempt.task.cancel()
+
+    async def _attempt(self, candidate: Verdict) -> None:
+        sights = self._sights
+        arguments = (candidate, sights.mounts, sights.host, sights.records, sights.clock.now())
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                answer = await in_thread(admit, *arguments)
+        except TimeoutError:
+            answer = Waiting(
+                Why.NO_ANSWER,
+                f"The drive did not take a small file within {PROBE_SECONDS:.0f} s.",
+                "Unplug it and try another cable or port; the drive may be failing.",
+            )
+        self.pid.deliver(_Tried(candidate, answer))
+
+
+def verdicts(sights: Sights, devices: Sequence[Device]) -> list[Verdict]:
+    """What to think of every drive that the configuration means, as things are now."""
+    rows, entries = sights.mounts.read(), sights.drive_entries
+    try:
+        return decide(devices, rows, sights.records.read(), entries, sights.lookups)
+    except ConfigError as error:  # our own records are damaged: who is enrolled cannot be told
+        refused = Refused(error.message, error.hint, error.code)
+        return [replace(v, decision=refused) for v in decide(devices, rows, {}, entries, sights.lookups)]
