@@ -55,6 +55,9 @@ class Borg:
         if answer.archives != [work.snapshot]:
             raise failed("borg does not find the new snapshot", "do not rely on it; start the job again")
 
+    async def tidy(self, work: Work) -> None:
+        """Nothing: borg leaves nothing behind."""
+
     async def set_aside(self, work: Work) -> None:
         """Nothing: borg takes back what it had not saved, and goes on from its last checkpoint."""
 

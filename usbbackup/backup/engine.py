@@ -5,22 +5,31 @@
     stage      make ready: what an earlier run left behind, a new repository, a fresh directory
     transfer   copy what the scan names; nothing of it is a snapshot yet
     publish    after the data was synced: make it the snapshot, or prove that it is one
+    tidy       after the last look at the drive: clear away what is of no more use
     set_aside  instead of publish: the run ends early; keep for the next run what is worth keeping
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 from usbbackup.clock import Clock
 from usbbackup.config import JobConfig
+from usbbackup.offload import in_thread
 from usbbackup.outcome import Outcome, Phase, Progress, Result, SourceSeen, Stop
 from usbbackup.paths import Paths
 from usbbackup.target import Target
+from usbbackup.text import human_bytes, safe
 
 if TYPE_CHECKING:
     from usbbackup.backup.scan import Scan
     from usbbackup.programs import Programs
+
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,9 @@ class Copied:
 
     bytes: int | None = None  # of the sources
     files: int | None = None
-    unread: tuple[str, ...] = ()  # what is not in the snapshot and should be: makes the run a warning
+    unread: tuple[str, ...] = ()  # what is not in the snapshot as it should be: makes the run a warning
     notes: tuple[str, ...] = ()  # what vanished or changed while it was read
+    missed: int = 0  # how many `unread` would have, where it names only the first of them
 
 
 class Over(Exception):  # noqa: N818 - the end of a run, expected, with its result; not an error of the program
@@ -60,9 +70,31 @@ class Over(Exception):  # noqa: N818 - the end of a run, expected, with its resu
         self.result = result
 
 
+class Doubtful(Over):
+    """The run ends because of a source; the drive has nothing to do with it."""
+
+
 def failed(message: str, hint: str | None = None) -> Over:
     """The run ends as failed: what happened, and what it means or what to do next."""
     return Over(Result(Outcome.FAILED, message, hint))
+
+
+def full(target: Target, missing: int | None = None) -> Over:
+    """The run ends because there is no more room; `missing` is by how many bytes, where that is known."""
+    what = "has no room for more files" if _no_inodes(target.fd) else "is full"
+    more = f"; about {human_bytes(missing)} more are needed" if missing else ""
+    return failed(
+        f"the drive '{safe(target.facts.name)}' {what}{more}",
+        "free some space on it or use a larger one; earlier snapshots are untouched, what was copied is kept",
+    )
+
+
+def _no_inodes(fd: int) -> bool:
+    try:
+        room = os.statvfs(fd)
+    except OSError:
+        return False
+    return room.f_files > 0 and room.f_favail == 0
 
 
 def gone(reason: str) -> Over:
@@ -90,6 +122,15 @@ class Work:
         """Tell how far the run is; `counts` are `bytes` and `files`."""
         self.request.report(Progress(phase, percent, **counts))
 
+    async def blocking(self, call: Callable[[*Args], T], *args: *Args) -> T:
+        """Make a call that a hanging drive may hold up, on a thread; `Over` at once when the run is to stop."""
+        return await unless(self.request.stop, in_thread(call, *args))
+
+    def enter(self, phase: Phase) -> None:
+        """Begin the next phase; `Over` where that makes no sense any more."""
+        self.check()
+        self.report(phase)
+
     def check(self) -> None:
         """Raise `Over` where the run was asked to stop or the drive is no longer the one that was proven."""
         if self.request.stop:
@@ -98,6 +139,25 @@ class Work:
             raise Over(
                 Result(Outcome.INTERRUPTED, f"the drive is gone: {reason}", "plug it in again to go on")
             )
+
+
+async def unless(stop: Stop, waiting: Coroutine[None, None, T]) -> T:
+    """Wait for it, but no longer than until the wish to stop, which is raised as `Over`."""
+    task = asyncio.ensure_future(waiting)
+
+    def leave() -> None:
+        task.cancel()
+
+    stop.on_set(leave)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        this = asyncio.current_task()
+        if not stop or (this is not None and this.cancelling()):
+            raise
+        raise Over(stop.result()) from None
+    finally:
+        stop.off(leave)
 
 
 class Engine(Protocol):
@@ -119,6 +179,10 @@ class Engine(Protocol):
 
     async def publish(self, work: Work) -> None:
         """Make the copy the snapshot `work.snapshot`; called after the file system was synced."""
+        ...
+
+    async def tidy(self, work: Work) -> None:
+        """Clear away what earlier runs left; whatever stops that, the snapshot is good."""
         ...
 
     async def set_aside(self, work: Work) -> None:

@@ -1,31 +1,23 @@
 """One whole run, from the first look at the drive to its one result."""
 
-import asyncio
-import errno
+import fcntl
 import os
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 
 from usbbackup import kernel
-from usbbackup.backup import hooks, layout
+from usbbackup.backup import command, hooks, layout
 from usbbackup.backup.borg import Borg
-from usbbackup.backup.command import run as run_command
-from usbbackup.backup.engine import Copied, Engine, Over, Request, Work, failed, gone
-from usbbackup.backup.matcher import Matcher
+from usbbackup.backup.engine import Copied, Engine, Over, Request, Work, failed, gone, unless
+from usbbackup.backup.mirror import Mirror
 from usbbackup.backup.rsync import Rsync
-from usbbackup.backup.scan import Scan
-from usbbackup.backup.sources import Place, doubt_after, doubt_before, locate, seen
-from usbbackup.backup.walk import Rules
+from usbbackup.backup.survey import Survey
+from usbbackup.backup.trouble import explained
 from usbbackup.errors import UsbbackupError
 from usbbackup.folders import closing, make_folder, open_folder
-from usbbackup.mountinfo import parse
 from usbbackup.offload import in_thread
-from usbbackup.outcome import Outcome, Phase, Progress, Result
+from usbbackup.outcome import Outcome, Phase, Progress, Result, Stop
 from usbbackup.text import human_bytes, safe
 
-AFTERMATH = 2.0  # seconds: a pulled drive refuses writes before anything says that it was pulled
-ACCEPT = "if that is right, say: usbbackup start {job} --accept-source"
+_SET_ASIDE = 20.0  # seconds that leaving the drive in order may take: the agent has to leave in time
 
 
 async def perform(request: Request) -> Result:
@@ -38,196 +30,138 @@ async def perform(request: Request) -> Result:
 
 async def _run(request: Request) -> Result:
     try:
-        match request.job.engine:
-            case "command":
-                return await run_command(request)
-            case "rsync":
-                return await _back_up(request, Rsync())
-            case "borg":
-                return await _back_up(request, Borg())
-    except Over as over:
-        return await _explained(request, over.result)
-    except OSError as error:
-        return await _explained(request, _trouble(request, error))
+        if request.job.engine == "command":
+            return await command.run(request)
+        return await _back_up(request)
     except UsbbackupError as error:
-        return await _explained(request, Result(Outcome.FAILED, error.message, error.hint))
+        return Result(Outcome.FAILED, error.message, error.hint)
+    except (Over, OSError) as trouble:
+        return await explained(request, trouble)
 
 
-async def _back_up(request: Request, engine: Engine) -> Result:
+async def _back_up(request: Request) -> Result:
     request.report(Progress(Phase.PROBE))
-    scan = await in_thread(_scan, request)
-    with closing(await in_thread(_job_folder, request)) as job_fd:
-        work = Work(request, job_fd, layout.free_time(job_fd, request.clock.now()), scan)
-        work.check()
+    _look(request)
+    survey = await in_thread(Survey, request)
+    engine = _engine(request)
+    with closing(await in_thread(_job_folder, request)) as job:
+        time = await in_thread(layout.free_time, job, request.clock.now())
+        work = Work(request, job, time, survey.scan)
         if request.dry_run:
-            return _rehearsed(work, await engine.rehearse(work))
-        copied = await _staged(work, engine)
-        return _result(work, copied)
+            return _rehearsed(survey, await engine.rehearse(work))
+        copied = await _copied(work, engine, survey)
+        await _published(work, engine)
+        await _tidied(work, engine)
+        return _result(work, survey, copied)
 
 
-async def _staged(work: Work, engine: Engine) -> Copied:
+def _engine(request: Request) -> Engine:
+    match request.job.engine, request.job.layout:
+        case "borg", _:
+            return Borg()
+        case _, "mirror":
+            return Mirror()
+        case _:
+            return Rsync()
+
+
+async def _copied(work: Work, engine: Engine, survey: Survey) -> Copied:
+    """Everything that comes before the snapshot; where it ends early, the drive is left in order."""
     try:
-        await _enter(work, Phase.STAGE)
+        work.enter(Phase.STAGE)
         await engine.stage(work)
-        await _enter(work, Phase.TRANSFER)
+        work.enter(Phase.TRANSFER)
         copied = await engine.transfer(work)
-        await _enter(work, Phase.SYNC)
-        await in_thread(kernel.syncfs, work.job_fd)
-        await _enter(work, Phase.PUBLISH)
+        survey.judge_copy(max(copied.missed, len(copied.unread)))
+        work.enter(Phase.SYNC)
+        await in_thread(layout.announce, work.job_fd, work.time)
+        await work.blocking(kernel.syncfs, work.job_fd)
+        work.enter(Phase.PUBLISH)
     except (Over, OSError):
-        if work.request.target.still_there() is None:
-            await engine.set_aside(work)
+        await _set_aside(work, engine)
         raise
-    await engine.publish(work)
-    _still_there(work)
     return copied
 
 
-async def _enter(work: Work, phase: Phase) -> None:
-    work.check()
-    work.report(phase)
+async def _published(work: Work, engine: Engine) -> None:
+    """A wish to stop comes too late for what was published; the last look does not."""
+    await engine.publish(work)
+    _look(work.request)
 
 
-def _still_there(work: Work) -> None:
-    """The last look: what was published is on the drive that was meant, a wish to stop comes too late."""
-    if (reason := work.request.target.still_there()) is not None:
+async def _set_aside(work: Work, engine: Engine) -> None:
+    if work.request.target.still_there() is not None:
+        return
+    limit = Stop()
+    timer = work.request.clock.later(
+        _SET_ASIDE, lambda: limit.set(Outcome.INTERRUPTED, "the drive takes too long")
+    )
+    try:
+        await unless(limit, engine.set_aside(work))
+    except (Over, OSError, UsbbackupError) as trouble:
+        work.request.log(f"what was copied is left as it is: {trouble}")
+    finally:
+        timer.cancel()
+
+
+async def _tidied(work: Work, engine: Engine) -> None:
+    try:
+        await engine.tidy(work)
+    except (Over, OSError) as trouble:
+        work.request.log(f"the next run will clear away what is of no more use: {trouble}")
+
+
+def _look(request: Request) -> None:
+    if (reason := request.target.still_there()) is not None:
         raise gone(reason)
 
 
 def _job_folder(request: Request) -> int:
-    """The job's folder on the drive; where there is none, a rehearsal makes do with the one above."""
-    if not request.dry_run:
-        return make_folder(request.target.fd, request.job.name, 0o700)
+    """The job's folder on the drive, for this run alone; a rehearsal that finds none takes the one above."""
+    name, above = request.job.name, request.target.fd
+    if request.dry_run:
+        try:
+            return open_folder(above, name)
+        except FileNotFoundError:
+            return os.dup(above)
+    folder = make_folder(above, name, 0o700)
     try:
-        return open_folder(request.target.fd, request.job.name)
-    except FileNotFoundError:
-        return os.dup(request.target.fd)
-
-
-def _scan(request: Request) -> Scan:
-    """Find the sources; `Over` where one is doubtful before it is read."""
-    job = request.job
-    mounts = parse(Path("/proc/self/mountinfo").read_bytes()).rows
-    found = {source: locate(source, mounts) for source in job.sources}
-    for source, place in found.items():
-        _accept(request, doubt_before(source, place, request.last.get(source)))
-    rules = Rules(
-        Matcher(job.exclude, job.exclude_presets),
-        job.one_file_system,
-        {row.mount_point: row for row in mounts},
-        _drive_itself(request),
-        request.stop,
-    )
-    scan = Scan(
-        [place for place in found.values() if isinstance(place, Place)],
-        rules,
-        lambda: _judge(request, scan, found),
-    )
-    return scan
-
-
-def _judge(request: Request, scan: Scan, found: Mapping[str, Place | OSError]) -> None:
-    """At the end of the walk, before anything is published: is this what the sources should look like?"""
-    for place in scan.places:
-        now = seen(place.source, found[place.source], scan.tallies[place.source])
-        _accept(request, doubt_after(now, request.last.get(place.source)))
-
-
-def _accept(request: Request, doubt: str | None) -> None:
-    if doubt is None:
-        return
-    if not request.accept_source:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
         raise failed(
-            f"{doubt}; nothing was published and nothing pruned", ACCEPT.format(job=request.job.name)
-        )
-    request.log(f"accepted, because you said so: {doubt}")
+            f"another run of job '{name}' is writing to this drive", "wait until it has ended"
+        ) from None
+    return folder
 
 
-def _drive_itself(request: Request) -> frozenset[tuple[int, int]]:
-    """The drive that the backup goes to is never part of it."""
-    top = request.target.facts.mount_point.stat()
-    mine = os.fstat(request.target.fd)
-    return frozenset(((top.st_dev, top.st_ino), (mine.st_dev, mine.st_ino)))
-
-
-def _result(work: Work, copied: Copied) -> Result:
-    unread = (*work.scan.unread.lines, *copied.unread)
-    sources = tuple(seen(place.source, place, work.scan.tallies[place.source]) for place in work.scan.places)
-    done = Result(
-        Outcome.SUCCESS,
-        f"{_amount(copied)} backed up to '{safe(work.request.target.facts.label)}'",
-        snapshot=work.snapshot,
+def _result(work: Work, survey: Survey, copied: Copied) -> Result:
+    missed = survey.unreadable + max(copied.missed, len(copied.unread))
+    unread = (*survey.scan.unread.lines, *copied.unread)
+    drive = safe(work.request.target.facts.name)
+    done = f"{_amount(copied)} backed up to '{drive}'"
+    return Result(
+        Outcome.WARNING if missed else Outcome.SUCCESS,
+        f"{done}, but {missed} could not be read or kept" if missed else done,
+        f"the rest is safe; which they are: usbbackup history {work.request.run}" if missed else None,
+        snapshot=work.snapshot if work.request.job.layout != "mirror" else None,
         bytes=copied.bytes,
         files=copied.files,
         notes=(*unread, *copied.notes),
-        sources=sources,
-    )
-    if not unread:
-        return done
-    return replace(
-        done,
-        outcome=Outcome.WARNING,
-        message=f"{done.message}; {len(unread)} could not be read",
-        hint=f"the others are safe; see which: usbbackup history {work.request.run}",
+        sources=survey.seen(),
     )
 
 
-def _rehearsed(work: Work, copied: Copied) -> Result:
+def _rehearsed(survey: Survey, copied: Copied) -> Result:
     return Result(
         Outcome.SUCCESS,
-        f"{_amount(copied)} would be looked at; nothing was written",
+        f"{_amount(copied)} would be copied; nothing was written",
         bytes=copied.bytes,
         files=copied.files,
-        notes=(*work.scan.unread.lines, *copied.unread, *copied.notes),
+        notes=(*survey.scan.unread.lines, *copied.unread, *copied.notes),
     )
 
 
 def _amount(copied: Copied) -> str:
-    files = "files" if copied.files is None else f"{copied.files} file{'s' * (copied.files != 1)}"
-    return files if copied.bytes is None else f"{files}, {human_bytes(copied.bytes)},"
-
-
-def _trouble(request: Request, error: OSError) -> Result:
-    """What an error of the drive means to its owner."""
-    where = f"'{safe(request.target.facts.label)}'"
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            message = f"the drive {where} is full"
-            hint = "free some space on it or use a larger one; earlier snapshots are untouched"
-        case errno.EROFS:
-            message = f"the drive {where} does not let itself be written to any more"
-            hint = "unmount it and check its file system; earlier snapshots are untouched"
-        case _:
-            message = f"the drive {where} does not work: {error.strerror}"
-            hint = "try another cable or port; if it happens again, replace the drive"
-    return Result(Outcome.FAILED, message, hint)
-
-
-async def _explained(request: Request, result: Result) -> Result:
-    """A failure that was the drive being pulled is an interruption; the news of the pull may come later."""
-    if result.outcome is not Outcome.FAILED:
-        return result
-    if request.target.still_there() is None:
-        await _news(request)
-    if request.stop:
-        return request.stop.result()
-    if (reason := request.target.still_there()) is not None:
-        return gone(reason).result
-    return result
-
-
-async def _news(request: Request) -> None:
-    """Wait for a wish to stop, for as long as the kernel takes to tell that a drive was pulled."""
-    heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def hear() -> None:
-        if not heard.done():
-            heard.set_result(None)
-
-    timer = request.clock.later(AFTERMATH, hear)
-    request.stop.on_set(hear)
-    try:
-        await heard
-    finally:
-        timer.cancel()
-        request.stop.off(hear)
+    files = "the files" if copied.files is None else f"{copied.files} file{'s' * (copied.files != 1)}"
+    return files if copied.bytes is None else f"{files} ({human_bytes(copied.bytes)})"

@@ -30,11 +30,14 @@ def sweep(job: int, check: Check) -> int:
 
     Blocks for as long as the drive needs; `check` is called for each directory.
     """
-    trees = [stage for stage in stages(job) if stage.state == ".removed"]
-    for tree in trees:
-        with closing(_opened(job, tree.name)) as top:
-            _Removal(top, check).empty()
-        os.rmdir(tree.name, dir_fd=job)
+    with closing(
+        os.dup(job)
+    ) as own:  # a thread may outlive the run, and a closed descriptor mean another folder
+        trees = [stage for stage in stages(own) if stage.state == ".removed"]
+        for tree in trees:
+            with closing(_opened(own, tree.name)) as top:
+                _Removal(top, check).empty()
+            os.rmdir(tree.name, dir_fd=own)
     return len(trees)
 
 

@@ -31,7 +31,7 @@ class Scan:
         self, places: Sequence[Place], rules: Rules, finished: Callable[[], None] = lambda: None
     ) -> None:
         self.places = tuple(places)
-        self.tallies = {place.source: Tally() for place in places}
+        self.tallies = {place.path: Tally() for place in places}
         self.unread = Unread()
         self._rules = rules
         self._finished = finished
@@ -64,10 +64,10 @@ class Scan:
 
     def _walk(self, place: Place) -> Walk:
         others = self._tops - {place.path}
-        return Walk(place, self._rules, others, self.tallies[place.source], self.unread)
+        return Walk(place, self._rules, others, self.tallies[place.path], self.unread)
 
     def _single(self, place: Place) -> Iterator[Group]:
-        tally = self.tallies[place.source]
+        tally = self.tallies[place.path]
         if self._rules.may_read(place.path):
             tally.files += 1
             yield Group(None, [place.path])

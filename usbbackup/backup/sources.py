@@ -109,7 +109,8 @@ def _share(seen: SourceSeen) -> float:
     return seen.unreadable / max(1, seen.files + seen.unreadable)
 
 
-def seen(source: str, found: Place | OSError, tally: Tally) -> SourceSeen:
-    """What to remember of a source for the next run."""
-    where = found.filesystem if isinstance(found, Place) else _MISSING
-    return SourceSeen(source, tally.files, tally.unreadable, where)
+def seen(source: str, found: Place | OSError, tally: Tally | None) -> SourceSeen:
+    """What to remember of a source for the next run; one that is missing has no tally."""
+    if isinstance(found, OSError) or tally is None:
+        return SourceSeen(source, 0, 0, _MISSING)
+    return SourceSeen(source, tally.files, tally.unreadable, found.filesystem)

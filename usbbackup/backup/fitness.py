@@ -1,0 +1,110 @@
+"""What a file system can keep, found by trying it in a directory of our own, not guessed by its type."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+_PROBE = "probe"
+_OTHER = "probe-2"
+_ODD_TIME = 1_000_000_001_123_456_789  # nanoseconds; an odd second, and no round part of one
+_ATTRIBUTE = "user.usbbackup"
+_ACL = "system.posix_acl_access"
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """What a backup may ask of the drive."""
+
+    hard_links: bool = True
+    symlinks: bool = True
+    fifos: bool = True
+    modes: bool = True
+    owners: bool = True
+    xattrs: bool = True
+    acls: bool = True
+    window: int = -1  # as rsync's --modify-window: -1 nanoseconds, 0 whole seconds, 2 FAT's
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What it cannot keep, in words."""
+        kept = {
+            "hard links": self.hard_links,
+            "symbolic links": self.symlinks,
+            "pipes": self.fifos,
+            "permissions": self.modes,
+            "owners": self.owners,
+            "extended attributes": self.xattrs,
+            "access control lists": self.acls,
+            "exact times": self.window == -1,
+        }
+        return tuple(name for name, kept in kept.items() if not kept)
+
+
+def probe(folder: int) -> Fitness:
+    """Try everything in the open directory `folder`, and leave nothing there. It takes about a millisecond.
+
+    Raises OSError where not even a plain file can be made.
+    """
+    fd = os.open(
+        _PROBE, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
+    )
+    try:
+        return Fitness(
+            hard_links=_made(
+                folder, lambda name: os.link(_PROBE, name, src_dir_fd=folder, dst_dir_fd=folder)
+            ),
+            symlinks=_made(folder, lambda name: os.symlink(_PROBE, name, dir_fd=folder)),
+            fifos=_made(folder, lambda name: os.mkfifo(name, dir_fd=folder)),
+            modes=_works(lambda: os.fchmod(fd, 0o640)) and stat.S_IMODE(os.fstat(fd).st_mode) == 0o640,
+            owners=_keeps_owners(fd),
+            xattrs=_works(lambda: os.setxattr(fd, _ATTRIBUTE, b"1")),
+            acls=_knows_acls(fd),
+            window=_window(fd),
+        )
+    finally:
+        os.close(fd)
+        os.unlink(_PROBE, dir_fd=folder)
+
+
+def _made(folder: int, make: Callable[[str], None]) -> bool:
+    if not _works(lambda: make(_OTHER)):
+        return False
+    os.unlink(_OTHER, dir_fd=folder)
+    return True
+
+
+def _works(act: Callable[[], None]) -> bool:
+    try:
+        act()
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.EROFS, errno.ENODEV, errno.ENOSPC, errno.EDQUOT):
+            raise
+        return False
+    return True
+
+
+def _keeps_owners(fd: int) -> bool:
+    """Only root can give files away; for others it is enough that they own what they make."""
+    if os.geteuid() != 0:
+        return os.fstat(fd).st_uid == os.geteuid()
+    return _works(lambda: os.fchown(fd, 1, 1)) and os.fstat(fd).st_uid == 1
+
+
+def _knows_acls(fd: int) -> bool:
+    try:
+        os.getxattr(fd, _ACL)
+    except OSError as error:
+        return error.errno == errno.ENODATA
+    return True
+
+
+def _window(fd: int) -> int:
+    with suppress(PermissionError):
+        os.utime(fd, ns=(_ODD_TIME, _ODD_TIME))
+    kept = os.fstat(fd).st_mtime_ns
+    if kept == _ODD_TIME:
+        return -1
+    return 0 if kept // 10**9 == _ODD_TIME // 10**9 else 2

@@ -1,0 +1,100 @@
+"""The rsync engine without snapshots: one plain copy, `<job>/mirror`, for drives that cannot keep more."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from usbbackup.backup import layout, removal, rsync, rsync_commands, rsync_run
+from usbbackup.backup.engine import Copied, Work
+from usbbackup.backup.fitness import Fitness, probe
+from usbbackup.backup.rsync_commands import Copy
+from usbbackup.backup.walk import Group
+from usbbackup.folders import closing, make_folder, open_folder
+from usbbackup.offload import in_thread
+from usbbackup.running import Feed
+
+MIRROR = "mirror"
+_DEEPEST = 200  # directories
+
+
+class Mirror:
+    """The engine of one run (engine.Engine); made anew for each."""
+
+    def __init__(self) -> None:
+        self._fitness = Fitness()
+        self._wanted: set[bytes] = set()
+
+    async def stage(self, work: Work) -> None:
+        """Find out what the drive can keep."""
+        await in_thread(removal.sweep, work.job_fd, work.check)
+        self._fitness = await in_thread(_staged, work)
+        if self._fitness.missing:
+            work.request.log(f"the drive cannot keep: {', '.join(self._fitness.missing)}")
+
+    async def transfer(self, work: Work) -> Copied:
+        """Bring the copy up to date, then remove what the sources no longer hold."""
+        base = rsync.base_of(work.scan)
+        self._wanted.update(_folded(path) for path in rsync_commands.above(base).split(b"\0"))
+        await in_thread(rsync.make_way, work.job_fd, MIRROR, base)
+        account = await rsync_run.run(work, Copy(base, MIRROR), self._fitness, self._named(work, base))
+        await in_thread(self._prune, work)
+        return rsync.copied(account, work.scan)
+
+    async def publish(self, work: Work) -> None:
+        """Nothing: the copy is where it belongs."""
+
+    async def tidy(self, work: Work) -> None:
+        """Empty what was taken out of the copy."""
+        await in_thread(removal.sweep, work.job_fd, work.check)
+
+    async def set_aside(self, work: Work) -> None:
+        """Nothing: the next run brings the copy up to date."""
+
+    async def rehearse(self, work: Work) -> Copied:
+        """Let rsync compare with the copy."""
+        return await rsync.rehearsed(work, [MIRROR])
+
+    def _named(self, work: Work, base: bytes) -> Feed:
+        def feed(out: BinaryIO) -> None:
+            for piece in rsync_commands.names(self._noted(work.scan.groups()), base):
+                out.write(piece)
+
+        return feed
+
+    def _noted(self, groups: Iterable[Group]) -> Iterator[Group]:
+        for group in groups:
+            self._wanted.update(_folded(name) for name in (group.directory or b"", *group.names))
+            yield group
+
+    def _prune(self, work: Work) -> None:
+        with closing(open_folder(work.job_fd, MIRROR)) as top:
+            self._prune_in(work, top, b"", 1)
+
+    def _prune_in(self, work: Work, folder: int, path: bytes, depth: int) -> None:
+        work.check()
+        with os.scandir(folder) as found:
+            entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found]
+        for name, directory in entries:
+            below = path + b"/" + os.fsencode(name)
+            match _folded(below) in self._wanted, directory:
+                case True, True if depth < _DEEPEST:
+                    with closing(open_folder(folder, name)) as fd:
+                        self._prune_in(work, fd, below, depth + 1)
+                case False, True:
+                    removal.set_apart(work.job_fd, folder, name)
+                case False, False:
+                    os.unlink(name, dir_fd=folder)
+
+
+def _folded(path: bytes) -> bytes:
+    """A path as FAT may give it back: in any case, without dots and blanks at the end of a name."""
+    return b"/".join(part.rstrip(b". ").lower() for part in path.split(b"/"))
+
+
+def _staged(work: Work) -> Fitness:
+    stage = layout.make_stage(work.job_fd, work.time)
+    with closing(open_folder(work.job_fd, stage.name)) as folder:
+        fitness = probe(folder)
+    os.rmdir(stage.name, dir_fd=work.job_fd)
+    with closing(make_folder(work.job_fd, MIRROR, 0o700)):
+        return fitness

@@ -1,0 +1,190 @@
+"""The rsync engine: each snapshot a plain directory, its unchanged files hard links to the last one's."""
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+from usbbackup import kernel
+from usbbackup.backup import layout, removal, rsync_commands, rsync_run
+from usbbackup.backup.engine import Copied, Work, failed
+from usbbackup.backup.fitness import Fitness, probe
+from usbbackup.backup.layout import Stage
+from usbbackup.backup.rsync_commands import Copy
+from usbbackup.backup.rsync_log import Account, Kind
+from usbbackup.backup.scan import Scan
+from usbbackup.folders import LayoutError, closing, make_folder, open_folder
+from usbbackup.offload import in_thread
+from usbbackup.running import Feed
+from usbbackup.text import safe
+
+_AT_MOST = 15  # folders to link from; rsync allows twenty
+
+
+@dataclass(frozen=True)
+class Links:
+    """Where unchanged files can be linked from."""
+
+    folders: tuple[str, ...] = ()  # in the job's folder, the best first
+    by_content: bool = False  # size and time prove nothing there: compare checksums
+
+
+class Rsync:
+    """The engine of one run (engine.Engine); made anew for each."""
+
+    def __init__(self) -> None:
+        self._fitness = Fitness()
+        self._links = Links()
+
+    async def stage(self, work: Work) -> None:
+        """A fresh directory: through the links in a used one rsync would change older snapshots."""
+        await in_thread(_drop_unproven, work)
+        self._links = await in_thread(links, work.job_fd)
+        self._fitness = await in_thread(_staged, work)
+        for folder in self._links.folders:
+            how = "content" if self._links.by_content else "size and time"
+            work.request.log(f"what is the same in {folder}, by {how}, is linked and not copied")
+
+    async def transfer(self, work: Work) -> Copied:
+        """Copy what changed, link what did not; then the directories that lead to the sources."""
+        stage, base = Stage(work.time).name, base_of(work.scan)
+        await in_thread(make_way, work.job_fd, stage, base)
+        folders = tuple(folder for folder in self._links.folders if has(work.job_fd, folder, base))
+        tree = Copy(base, stage, folders, self._links.by_content)
+        account = await rsync_run.run(work, tree, self._fitness, named(work.scan, base))
+        if base != b"/":
+            await rsync_run.run(work, Copy(b"/", stage), self._fitness, leading_to(base))
+        return copied(account, work.scan)
+
+    async def publish(self, work: Work) -> None:
+        """One rename makes it a snapshot."""
+        await in_thread(layout.publish, work.job_fd, Stage(work.time))
+
+    async def tidy(self, work: Work) -> None:
+        """Remove the stages of earlier runs."""
+        await in_thread(_drop, work, layout.stages(work.job_fd))
+
+    async def set_aside(self, work: Work) -> None:
+        """Keep what was copied for the next run to link from, proven to be on the disk."""
+        stage = Stage(work.time)
+        if stage in layout.stages(work.job_fd):
+            await in_thread(kernel.syncfs, work.job_fd)
+            layout.mark_synced(work.job_fd, stage)
+
+    async def rehearse(self, work: Work) -> Copied:
+        """Let rsync compare with the last snapshot."""
+        return await rehearsed(work, [_snapshot(time) for time in layout.published(work.job_fd)[-1:]])
+
+
+async def rehearsed(work: Work, folders: list[str]) -> Copied:
+    """What rsync would copy into one of these folders, or into a directory that is not there."""
+    base = base_of(work.scan)
+    known = [folder for folder in folders if has(work.job_fd, folder, base)]
+    what = Copy(base, known[0], dry=True) if known else Copy(b"/", Stage(work.time).name, dry=True)
+    account = await rsync_run.run(work, what, Fitness(), named(work.scan, what.base))
+    return replace(copied(account, work.scan), bytes=account.copied_bytes, files=account.copied)
+
+
+def base_of(scan: Scan) -> bytes:
+    """The directory that all sources have in common."""
+    return rsync_commands.common([(place.path, place.directory) for place in scan.places])
+
+
+def named(scan: Scan, base: bytes) -> Feed:
+    """The names of a scan, for rsync."""
+
+    def feed(out: BinaryIO) -> None:
+        for piece in rsync_commands.names(scan.groups(), base):
+            out.write(piece)
+
+    return feed
+
+
+def leading_to(base: bytes) -> Feed:
+    """The directories above and including `base`, for rsync."""
+
+    def feed(out: BinaryIO) -> None:
+        out.write(rsync_commands.above(base))
+
+    return feed
+
+
+def copied(account: Account, scan: Scan) -> Copied:
+    """What there is to tell of a transfer."""
+    return Copied(
+        account.total_bytes,
+        scan.files,
+        account.lines(Kind.MISSED),
+        account.lines(Kind.CHANGED),
+        account.missed,
+    )
+
+
+def links(job: int) -> Links:
+    """Where to link from: the last snapshot, and stages that were left in order.
+
+    Of any other stage size and time may be on the disk without the data. Where there is no snapshot it is
+    still worth comparing with.
+    """
+    stages = [stage for stage in reversed(layout.stages(job)) if stage.state != ".removed"]
+    match layout.published(job)[-1:]:
+        case [last]:
+            synced = [stage.name for stage in stages if stage.state == ".synced"]
+            return Links((_snapshot(last), *synced)[:_AT_MOST])
+        case _:
+            unproven = any(stage.state != ".synced" for stage in stages)
+            return Links(tuple(stage.name for stage in stages)[:_AT_MOST], by_content=unproven)
+
+
+def _snapshot(time: str) -> str:
+    return f"{layout.SNAPSHOTS}/{time}"
+
+
+def has(job: int, folder: str, base: bytes) -> bool:
+    """Is the directory `base` in that folder, with nothing but directories on the way?"""
+    with ExitStack() as opened:
+        fd = job
+        for name in (*folder.split("/"), *filter(None, os.fsdecode(base).split("/"))):
+            try:
+                fd = opened.enter_context(closing(open_folder(fd, name)))
+            except (FileNotFoundError, LayoutError):
+                return False
+    return True
+
+
+def make_way(job: int, stage: str, base: bytes) -> None:
+    """Make the directories that lead to `base` in a stage."""
+    with ExitStack() as opened:
+        fd = opened.enter_context(closing(open_folder(job, stage)))
+        for name in filter(None, os.fsdecode(base).split("/")):
+            fd = opened.enter_context(closing(make_folder(fd, name, 0o700)))
+
+
+def _staged(work: Work) -> Fitness:
+    stage = layout.make_stage(work.job_fd, work.time)
+    with closing(open_folder(work.job_fd, stage.name)) as folder:
+        fitness = probe(folder)
+    if not (fitness.hard_links and fitness.symlinks):
+        os.rmdir(stage.name, dir_fd=work.job_fd)
+        facts = work.request.target.facts
+        raise failed(
+            f"snapshots need hard links and symbolic links, which the drive '{safe(facts.name)}' "
+            f"({facts.fs_type}) cannot keep",
+            "use the borg engine, or write `layout: mirror` for a plain copy without snapshots",
+        )
+    if fitness.missing:
+        work.request.log(f"the drive cannot keep: {', '.join(fitness.missing)}")
+    return fitness
+
+
+def _drop_unproven(work: Work) -> None:
+    """With a snapshot to link from, a stage that was not left in order is of no use."""
+    unproven = [stage for stage in layout.stages(work.job_fd) if stage.state != ".synced"]
+    _drop(work, unproven if layout.published(work.job_fd) else [])
+
+
+def _drop(work: Work, stages: list[Stage]) -> None:
+    for stage in stages:
+        if stage.state != ".removed":
+            removal.set_apart(work.job_fd, work.job_fd, stage.name)
+    removal.sweep(work.job_fd, work.check)

@@ -1,0 +1,128 @@
+"""What rsync is asked: argument lists and lists of names, made by pure functions.
+
+rsync runs in the job's directory on the drive, and its destination is relative to that: a path through
+`/proc/.../fd` is not safe, rsync 3.5.0 has been seen to write into `/` when the drive behind it was detached.
+It gets names and no filters:
+
+- each with `/` before it: names that begin with `#` or `;` are dropped otherwise, even with --from0;
+- relative to `base`, the directory that all sources have in common: rsync opens every path part by part, and
+  reads its list byte by byte, so that short names save a quarter of its time;
+- a directory of which everything is wanted with `/` after it: it then lists it by itself, one level. That is
+  only safe in a stage that is fresh: in a used one it would change files that older snapshots share.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from usbbackup.backup.fitness import Fitness
+from usbbackup.backup.walk import Group, inside
+
+PACKAGE = "rsync"
+_PROGRAM: tuple[bytes, ...] = (
+    b"rsync",
+    b"--files-from=-",
+    b"--from0",
+    b"--ignore-missing-args",  # what vanishes between the walk and the copy is no error
+    b"--force",  # a file where a directory was
+    b"--numeric-ids",
+    b"--info=progress2,stats2,name0",
+    b"--no-human-readable",
+    b"--8-bit-output",  # without it long names are escaped in a way that cannot be undone
+    b"--outbuf=L",
+)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One rsync: from `base` to the same place below `to`, a folder in the job's directory."""
+
+    base: bytes  # absolute
+    to: str
+    links: tuple[str, ...] = ()  # folders like `to`: what did not change since becomes a hard link to theirs
+    by_content: bool = False  # size and time prove nothing: compare checksums
+    dry: bool = False
+
+
+def copy(what: Copy, fitness: Fitness) -> tuple[bytes, ...]:
+    """The argument list that fills a stage.
+
+    >>> copy(Copy(b"/home/d", "incomplete-T", ("snapshots/S",)), Fitness())[-3:]
+    (b'--link-dest=../../../snapshots/S/home/d', b'/home/d/', b'incomplete-T/home/d/')
+    """
+    below = what.base.strip(b"/")
+    up = b"../" * len((os.fsencode(what.to) + b"/" + below).rstrip(b"/").split(b"/"))
+    return (
+        *_PROGRAM,
+        *_kept(fitness),
+        *((b"--checksum",) if what.by_content else ()),
+        *((b"--dry-run",) if what.dry else ()),
+        *(b"--link-dest=" + up + _joined(folder, below) for folder in what.links),
+        inside(what.base),
+        inside(_joined(what.to, below)),
+    )
+
+
+def _joined(folder: str, below: bytes) -> bytes:
+    return os.fsencode(folder) + (b"/" + below if below else b"")
+
+
+def _kept(fitness: Fitness) -> tuple[bytes, ...]:
+    """As in `-aHAX` without its `-r`, less what the drive cannot keep.
+
+    >>> _kept(Fitness())
+    (b'-tlDHpogXA', b'--modify-window=-1')
+    """
+    letters = (
+        (b"t", True),
+        (b"l", fitness.symlinks),
+        (b"D", fitness.fifos),
+        (b"H", fitness.hard_links),
+        (b"p", fitness.modes),
+        (b"og", fitness.owners),
+        (b"X", fitness.xattrs),
+        (b"A", fitness.acls),
+    )
+    return b"-" + b"".join(letter for letter, kept in letters if kept), b"--modify-window=%d" % fitness.window
+
+
+def common(places: Sequence[tuple[bytes, bool]]) -> bytes:
+    """The directory that all sources have in common; each is a path, and whether it is a directory.
+
+    >>> common([(b"/home/d", True)]), common([(b"/home/d", True), (b"/home/e", True)])
+    (b'/home/d', b'/home')
+    >>> common([(b"/home/d/file", False)]), common([(b"/file", False)])
+    (b'/home/d', b'/')
+    """
+    return os.path.commonpath(
+        [path if directory else path.rpartition(b"/")[0] or b"/" for path, directory in places]
+    )
+
+
+def names(groups: Iterable[Group], base: bytes) -> Iterator[bytes]:
+    """The list for `copy`, in pieces: every name ends with a NUL.
+
+    >>> list(names([Group(b"/s", [b"/s/f"], whole=False), Group(b"/s/d", [b"/s/d/f"], whole=True)], b"/s"))
+    [b'/f\\x00', b'/d/\\x00']
+    """
+    start = len(inside(base))
+    for group in groups:
+        if lines := _lines(group, start):
+            yield b"".join(b"%b\0" % line for line in lines)
+
+
+def _lines(group: Group, start: int) -> list[bytes]:
+    own = b"" if group.directory is None else group.directory[start:]  # nothing for `base` and what is above
+    if group.whole:
+        return [b"/%b/" % own if own else b"./"]
+    return [b"/" + name for name in (own, *(name[start:] for name in group.names)) if name]
+
+
+def above(base: bytes) -> bytes:
+    """The list for a second `copy`, from `/`: what the first leaves out, `base` and the directories above it.
+
+    >>> above(b"/home/d"), above(b"/")
+    (b'/home\\x00/home/d\\x00', b'')
+    """
+    parts = base.rstrip(b"/").split(b"/")
+    return b"".join(b"/".join(parts[:depth]) + b"\0" for depth in range(2, len(parts) + 1))
