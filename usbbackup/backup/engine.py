@@ -99,9 +99,7 @@ def _no_inodes(fd: int) -> bool:
 
 def gone(reason: str) -> Over:
     """The run ends because the drive left."""
-    return Over(
-        Result(Outcome.INTERRUPTED, f"the drive is gone: {reason}", "plug it in again and it goes on")
-    )
+    return Over(Result(Outcome.INTERRUPTED, reason, "plug the drive in again, and the backup goes on"))
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class Work:
         self.request.report(Progress(phase, percent, **counts))
 
     async def blocking(self, call: Callable[[*Args], T], *args: *Args) -> T:
-        """Make a call that a hanging drive may hold up, on a thread; `Over` at once when the run is to stop."""
+        """Make a call that a hanging drive may hold up, on a thread; `Over` once the run is to stop."""
         return await unless(self.request.stop, in_thread(call, *args))
 
     def enter(self, phase: Phase) -> None:

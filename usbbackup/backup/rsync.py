@@ -53,7 +53,7 @@ class Rsync:
         tree = Copy(base, stage, folders, self._links.by_content)
         account = await rsync_run.run(work, tree, self._fitness, named(work.scan, base))
         if base != b"/":
-            await rsync_run.run(work, Copy(b"/", stage), self._fitness, leading_to(base))
+            await rsync_run.run(work, Copy(b"/", stage), self._fitness, leading_to(base), quietly=True)
         return copied(account, work.scan)
 
     async def publish(self, work: Work) -> None:
