@@ -153,6 +153,10 @@ class History:
             safe(run),
         )
 
+    def drop_run(self, run: str) -> None:
+        """A run turns out to be none: nothing was tried."""
+        self._do("DELETE FROM runs WHERE run = ? AND outcome IS NULL", safe(run))
+
     def unfinished(self) -> list[RunRecord]:
         """The runs without an outcome, oldest first: running now, or cut off with the agent that ran them."""
         return self._runs("WHERE outcome IS NULL ORDER BY id")

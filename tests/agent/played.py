@@ -1,4 +1,4 @@
-"""An agent in a played world: real tree, real history, real folders; drives, time and programs are the test's."""
+"""An agent in a played world: tree, history and folders are real; drives, time and programs are the test's."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.directory_drive import DirectoryDrive, FakeLookups, FakeMountTable, FakeUdev
+from usbbackup.agent.desk import Picture
 from usbbackup.agent.dispatcher import Wish
 from usbbackup.agent.events import Event
 from usbbackup.agent.run import DISPATCHER
@@ -129,7 +130,7 @@ def a_job(name: str = "script", **more: object) -> JobConfig:
 
 
 class Play:
-    """The stage: a temporary home, a played udev and mount table, and an agent that can be started and ended."""
+    """The stage: a temporary home, a played udev and mount table, an agent that starts and ends."""
 
     def __init__(
         self, directory: Path, *jobs: JobConfig, drives: tuple[DriveConfig, ...] | None = None
@@ -261,6 +262,11 @@ class Agent:
         found = self.world.registry.whereis(name)
         assert found is not None
         return found
+
+    async def picture(self) -> Picture:
+        """What the dispatcher knows."""
+        picture: Picture = await call(self.world.registry.via(DISPATCHER), "picture", None)
+        return picture
 
     async def wish(self, job: JobConfig, uuid: str) -> object:
         return await call(self.world.registry.via(DISPATCHER), Wish(((job, uuid),)), None)

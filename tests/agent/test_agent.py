@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from tests.agent.played import Play, a_job, run
+from usbbackup.agent import desk
 from usbbackup.agent.dispatcher import CancelRuns
 from usbbackup.agent.run import DISPATCHER
-from usbbackup.config import DriveConfig
+from usbbackup.config import DriveConfig, JobConfig
 from usbbackup.otp import call, exit, which_children
 from usbbackup.outcome import Outcome
 
@@ -69,7 +70,7 @@ def test_a_stranger_gets_no_run_and_not_one_byte(tmp_path: Path) -> None:
             await agent.ended()
 
     run(main)
-    assert [verdict for verdict, _ in play.reasons(drive=str(drive.device.fs_uuid))][0] == "refused"
+    assert play.reasons(drive=str(drive.device.fs_uuid))[0][0] == "refused"
     assert outcomes(play) == [Outcome.SUCCESS]
 
 
@@ -306,3 +307,38 @@ def test_an_overflow_of_udev_means_enumerating_again(tmp_path: Path) -> None:
 
     run(main)
     assert outcomes(play) == [Outcome.SUCCESS]
+
+
+def test_a_locked_keyring_leaves_no_run_and_the_drive_waits(tmp_path: Path) -> None:
+    """Nothing failed: it is tried again at the next plug, or when the user says so."""
+    job = JobConfig(name="home", engine="borg", sources=(str(tmp_path),), passcommand=("keyring",))
+    play = Play(tmp_path, job)
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            asked = await agent.started()
+            assert asked.program.argv == ("keyring",)
+            asked.end(1)
+            ended = await agent.ended()
+            assert ended.result is not None
+            assert ended.result.outcome.exit_code == 75
+            (shown,) = desk.drives(await agent.picture())
+            assert shown["state"] == "waiting"
+            assert str(shown["reason"]).startswith("waiting-for-secret: job 'home'")
+            assert not play.programs.now
+            await agent.wish(job, str(drive.device.fs_uuid))
+            (await agent.started()).end(1)
+            await agent.ended()
+            drive.pull()
+            play.clock.pass_by(1)
+            await agent.quiet()
+            drive.plug()
+            play.clock.pass_by(1)
+            (await agent.started()).end(1)
+            await agent.ended()
+
+    run(main)
+    assert play.history() == []
+    assert play.reasons(job="home")[-1][1].startswith("there is no passphrase")

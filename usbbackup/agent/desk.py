@@ -28,6 +28,7 @@ class Picture:
     sightings: Sequence[Sighting]
     verdicts: Mapping[tuple[str, str], due.Verdict] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()  # UUIDs of drives that something runs on
+    locked: Mapping[str, str] = field(default_factory=dict)  # UUID -> why a job there waits for its secret
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ def status(
 
 def drives(picture: Picture) -> list[dict[str, object]]:
     """Every drive that the configuration means."""
-    return [drive_record(drive_view(s, s.uuid in picture.busy)) for s in picture.sightings]
+    return [
+        drive_record(drive_view(s, s.uuid in picture.busy, picture.locked.get(s.uuid)))
+        for s in picture.sightings
+    ]
 
 
 def chosen(

@@ -16,6 +16,7 @@ from usbbackup.agent.journal import story
 from usbbackup.agent.run import HISTORIAN, Order, Run, RunEnded, Worker
 from usbbackup.agent.status import sentence
 from usbbackup.agent.world import World
+from usbbackup.backup.secret import WaitingForSecret
 from usbbackup.clock import Timer
 from usbbackup.config import JobConfig
 from usbbackup.drives.admit import Ready
@@ -84,6 +85,7 @@ class Dispatcher(Server):
         self._closing: dict[Ref, str] = {}
         self._running: dict[Ref, Order] = {}
         self._timer: Timer | None = None
+        self._secretless: dict[tuple[str, str], WaitingForSecret] = {}  # by job and attachment
         self._said = ""
         self._hearing = ExitStack()
         self._hearing.enter_context(self._world.hub.listening(lambda event: self._say()))
@@ -96,7 +98,11 @@ class Dispatcher(Server):
         match message:
             case Seen(sightings):
                 await self._seen(sightings)
+            case RunEnded(order, WaitingForSecret() as result):
+                self._secretless[order.job.name, order.attachment] = result
+                self.note("waiting", result.message, order.drive.uuid, order.job.name)
             case RunEnded(order, result):
+                self._secretless.pop((order.job.name, order.attachment), None)
                 self.note(result.outcome, result.message, order.drive.uuid, order.job.name)
             case "configuration":
                 await self._dispatch_all()
@@ -106,7 +112,7 @@ class Dispatcher(Server):
         match request:
             case "picture":
                 busy = frozenset(order.drive.uuid for order in running(self._world))
-                return Picture(self.sightings, dict(self.verdicts), busy)
+                return Picture(self.sightings, dict(self.verdicts), busy, self._locked())
             case Wish():
                 return [await self._wished(request, job, uuid) for job, uuid in request.pairs]
             case CancelRuns(job):
@@ -214,7 +220,11 @@ class Dispatcher(Server):
         past = await ask(
             self._historian, lambda history: _past(history, job.name, uuid, attached.attachment), None
         )
-        verdict = due.judge(job.every, past or due.Past(), self._world.clock.now())
+        locked = self._secretless.get((job.name, attached.attachment))
+        if locked is not None:
+            verdict = due.Verdict(False, f"{locked.message}; asked again at the next plug or by you")
+        else:
+            verdict = due.judge(job.every, past or due.Past(), self._world.clock.now())
         self.verdicts[job.name, uuid] = verdict
         self.note("due" if verdict.due else "not due", verdict.reason, uuid, job.name, attached.attachment)
         if verdict.due:
@@ -272,6 +282,15 @@ class Dispatcher(Server):
             write(self._historian, lambda history: history.end_run(order.run, result))
         await self._dispatch(order.drive.uuid)
         self._say()
+
+    def _locked(self) -> dict[str, str]:
+        """The drives on which a job waits for its secret, with the reason."""
+        stays = {attached.attachment: uuid for uuid, attached in self.attached.items()}
+        return {
+            stays[stay]: f"waiting-for-secret: job '{job}': {result.message}. {result.hint}"
+            for (job, stay), result in self._secretless.items()
+            if stay in stays
+        }
 
     # what others are told, and when to look again
 

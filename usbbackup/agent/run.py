@@ -12,6 +12,7 @@ from usbbackup.agent.logfile import RunLog
 from usbbackup.agent.world import World
 from usbbackup.backup.engine import Request
 from usbbackup.backup.perform import perform
+from usbbackup.backup.secret import WaitingForSecret
 from usbbackup.config import JobConfig
 from usbbackup.drives.monitor import Sighting
 from usbbackup.errors import UsbbackupError
@@ -194,7 +195,9 @@ class Run(Server):
         for note in result.notes:
             log.line(note)
         log.line(f"{result.outcome}: {result.message}" + (f" ({result.hint})" if result.hint else ""))
-        if not order.dry_run:
+        if isinstance(result, WaitingForSecret):
+            write(self._historian, lambda history: history.drop_run(order.run))
+        elif not order.dry_run:
             ended = self._world.clock.now()
             write(self._historian, lambda history: history.end_run(order.run, result, ended))
         if result.outcome.good and not order.dry_run:

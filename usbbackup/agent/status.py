@@ -27,10 +27,12 @@ def agent_record(pid: int | None, since: float | None) -> dict[str, object]:
     }
 
 
-def drive_view(sighting: Sighting, busy: bool = False) -> DriveView:
-    """A drive as people see it."""
+def drive_view(sighting: Sighting, busy: bool = False, locked: str | None = None) -> DriveView:
+    """A drive as people see it; `locked` is why a job there waits for its secret."""
     if isinstance(sighting.decision, Ready):
         shown = view(sighting.verdict)
+        if locked is not None and not busy:
+            return replace(shown, state="waiting", reason=locked, remedy=None)
         notes = " ".join(sighting.decision.notes) or None
         return replace(shown, state="busy" if busy else "ready", reason=notes, remedy=None)
     return view(replace(sighting.verdict, decision=sighting.decision))

@@ -48,7 +48,7 @@ class WaitingForSecret(Result):
     def because(cls, reason: str) -> "WaitingForSecret":
         """The passcommand gave none, for this reason."""
         return cls(
-            Outcome.FAILED,
+            Outcome.SKIPPED,
             f"there is no passphrase: the passcommand {reason}",
             "unlock your keyring, or try the passcommand in a terminal; nothing was written to the drive",
         )
