@@ -1,4 +1,4 @@
-"""An agent in a played world: tree, history and folders are real; drives, time and programs are the test's."""
+"""An agent in a played world: tree, history, folders are real; drives, time and programs the test's."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from demo.directory_drive import FakeLookups
@@ -488,3 +489,17 @@ def test_a_drive_without_label_is_called_by_its_entrys_name():
 def test_a_job_learns_the_kind_of_file_system_from_udev_or_else_from_the_mount():
     assert verdict(devices=[replace(STICK, fs_type="ntfs")]).facts().fs_type == "ntfs"
     assert verdict(devices=[replace(STICK, fs_type=None)]).facts().fs_type == "ext4"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "kind"),
+    [("A1", "A1", Candidate), (None, "A1", Candidate), ("A1", None, Candidate), ("A1", "B2", Refused)],
+)
+def test_a_drive_whose_serial_number_changed_is_asked_about_once(then, now, kind):
+    found = decision(
+        devices=[replace(STICK, serial=now)], records=[msgspec.structs.replace(RECORD, serial=then)]
+    )
+    assert isinstance(found, kind)
+    if isinstance(found, Refused):
+        assert found.code is Exit.NOT_ALLOWED
+        assert f"usbbackup drives enrol {UUID}" in str(found.remedy)

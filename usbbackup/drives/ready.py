@@ -256,6 +256,13 @@ def _decision(
             f"The drive {name} is not enrolled, so nothing is written to it.",
             f"If it is yours, run: usbbackup drives enrol {remedies.quoted(str(device.fs_uuid))}",
         )
+    if record is not None and _another_serial(record, device):
+        return Refused(
+            f"The drive {name} has another serial number than when it was enrolled: {safe(str(device.serial))}, "
+            f"not {safe(str(record.serial))}. It may be a copy.",
+            "If it is yours, in another case perhaps, run: "
+            f"usbbackup drives enrol {remedies.quoted(str(device.fs_uuid))}",
+        )
     if record is not None and record.read_only:
         return Refused(
             f"The drive {name} is enrolled for reading only.",
@@ -269,6 +276,11 @@ def _decision(
     if row.read_only:
         return Waiting(Why.READ_ONLY, f"The drive is mounted read-only at {where}.", remedies.remount(row))
     return Candidate(row)
+
+
+def _another_serial(record: Enrolled, device: Device) -> bool:
+    """Some drives tell none; then there is nothing to compare."""
+    return None not in (record.serial, device.serial) and record.serial != device.serial
 
 
 def _two_of_one(group: list[Device]) -> Refused:
