@@ -342,3 +342,23 @@ def test_a_locked_keyring_leaves_no_run_and_the_drive_waits(tmp_path: Path) -> N
     run(main)
     assert play.history() == []
     assert play.reasons(job="home")[-1][1].startswith("there is no passphrase")
+
+
+def test_a_drive_that_is_tried_again_keeps_its_run(tmp_path: Path) -> None:
+    """Enrolled anew in mid-run, it is proven anew; as it stays the same, so does what runs on it."""
+    play = Play(tmp_path, a_job())
+    drive = play.a_drive()
+    drive.plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            running = await agent.started()
+            play.clock.pass_by(1)
+            play.enrol(drive)
+            await agent.look_again()
+            assert play.programs.now == [running]
+            running.end()
+            assert (await agent.ended()).result is not None
+
+    run(main)
+    assert outcomes(play) == [Outcome.SUCCESS]

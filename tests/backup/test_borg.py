@@ -100,6 +100,8 @@ class Place:
     progress: list[Progress] = field(default_factory=list)
     report: Callable[[Progress], None] | None = None
     drive: Drive | None = None
+    repository: str | None = None
+    repositories: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("drive", "source", "home"):
@@ -144,6 +146,8 @@ class Place:
             stop=self.stop,
             report=self.report or self.progress.append,
             log=self.log.append,
+            repository=self.repository,
+            on_repository=self.repositories.append,
         )
 
     def snapshots(self) -> list[str]:
@@ -421,6 +425,25 @@ def test_where_the_drive_is_gone_borg_is_not_even_asked(place):
     place.drive = Drive(-1, facts, "it was pulled")
     place.programs = Changed(lambda program: pytest.fail("was run"))
     assert over(place).result.outcome is Outcome.INTERRUPTED
+
+
+def test_a_repository_that_was_replaced_is_not_written_to(place):
+    """Its id is kept at home with the enrolment, also where borg's own memory of it is gone."""
+    place.run(TIMES[1])
+    (identity,) = place.repositories
+    place.repository = identity
+    shutil.rmtree(place.paths.config.parent / "borg")
+    config = place.top / "drive" / "borg" / "config"
+    config.chmod(0o600)
+    config.write_text(config.read_text().replace(identity, "0" * 64))
+    result = over(place).result
+    assert result.outcome is Outcome.FAILED
+    assert result.message.startswith("the borg repository on the drive is not the one")
+
+
+def test_a_new_repository_is_noted(new):
+    new.run()
+    assert [len(identity) for identity in new.repositories] == [64]
 
 
 def replace_job(**changes) -> JobConfig:

@@ -67,14 +67,14 @@ def test_an_enrolled_drive_agrees_with_its_record(desk):
     assert isinstance(desk.verdict().decision, Candidate)
 
 
-def test_enrolling_twice_changes_nothing_on_the_drive_and_keeps_what_is_known(desk):
+def test_enrolling_twice_changes_nothing_on_the_drive_and_takes_its_repositories_as_they_are(desk):
     first = desk.enrol()
     desk.records.repository(first.uuid, "home", "f00")
     before = (desk.top / "drive.json").stat().st_ino
     second = desk.enrol(now=1_900_000_000.0)
     assert (desk.top / "drive.json").stat().st_ino == before
     assert (second.token, second.enrolled_at) == (first.token, first.enrolled_at)
-    assert second.repositories == {"home": "f00"}
+    assert second.repositories == {}  # the user has looked at it: what is there from now on counts
 
 
 @pytest.mark.parametrize("lost", ["drive.json", "README.txt", "laptop-0badcafe"])

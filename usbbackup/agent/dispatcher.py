@@ -146,8 +146,9 @@ class Dispatcher(Server):
             if before.get(sighting.uuid) != sighting.decision:
                 self._remark(sighting)
         ready = {s.uuid: s for s in sightings if isinstance(s.decision, Ready)}
+        tried = {s.uuid for s in sightings if _is_tried(s)}  # again: whether it stays is told in a moment
         for uuid, attached in list(self.attached.items()):
-            if _stay(attached.sighting) != _stay(ready.get(uuid)):
+            if uuid not in tried and _stay(attached.sighting) != _stay(ready.get(uuid)):
                 self._leave(attached)
         for uuid, sighting in ready.items():
             await self._arrive(uuid, sighting)
@@ -331,6 +332,10 @@ def running(world: World, uuid: str | None = None) -> list[Order]:
 
 def _is_run(name: object) -> bool:
     return isinstance(name, tuple) and name[0] == "run"
+
+
+def _is_tried(sighting: Sighting) -> bool:
+    return isinstance(sighting.decision, Waiting) and sighting.decision.why is Why.BEING_TRIED
 
 
 def _stay(sighting: Sighting | None) -> str | None:

@@ -100,11 +100,20 @@ class Worker(Server):
                         last=request.last,
                         accept_source=order.accept_source,
                         dry_run=order.dry_run,
+                        repository=self._repository(order),
+                        on_repository=lambda identity: self._keep_repository(order, identity),
                         on_start=lambda pid, ticks: self._engine(order, pid, ticks),
                     )
                 )
         except UsbbackupError as error:
             return _not_begun(order, error)
+
+    def _repository(self, order: Order) -> str | None:
+        record = self._world.records.read().get(order.drive.uuid)
+        return record.repositories.get(order.job.name) if record else None
+
+    def _keep_repository(self, order: Order, identity: str) -> None:
+        self._world.records.repository(order.drive.uuid, order.job.name, identity)
 
     def _report(self, order: Order, progress: Progress) -> None:
         if progress.phase is not order.progress.phase and not order.dry_run:

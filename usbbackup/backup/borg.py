@@ -33,7 +33,9 @@ class Borg:
         """Get the passphrase, and make the repository at its first use."""
         if work.request.job.passcommand is not None:
             self._secret = await _passphrase(work, work.request.job.passcommand)
-        if not borg_repository.exists(work.job_fd):
+        if borg_repository.exists(work.job_fd):
+            _same_repository(work)
+        else:
             await self._make_repository(work)
 
     async def transfer(self, work: Work) -> Copied:
@@ -81,6 +83,8 @@ class Borg:
             await in_thread(borg_repository.keep_key, _key_file(work), key.stdout)
         work.check()
         await in_thread(borg_repository.put_in_place, work.job_fd)
+        if (made := borg_repository.identity(work.job_fd)) is not None:
+            work.request.on_repository(made)
         work.request.log(f"a new borg repository was made, encryption {encryption}")
 
     async def _ask(
@@ -138,6 +142,19 @@ async def snapshots(session: Session, job: str) -> list[str]:
     if not answer.good:
         raise UsbbackupError(*await session.trouble(answer, stop))
     return answer.archives
+
+
+def _same_repository(work: Work) -> None:
+    """borg itself knows a repository only by what it wrote at home; this holds where that was lost, too."""
+    found, known = borg_repository.identity(work.job_fd), work.request.repository
+    if known is not None and found != known:
+        raise failed(
+            "the borg repository on the drive is not the one that this job has used: somebody replaced it",
+            "look at it; if it is right, enrol the drive again: "
+            f"usbbackup drives enrol {work.request.target.facts.uuid}",
+        )
+    if known is None and found is not None:
+        work.request.on_repository(found)
 
 
 async def _passphrase(work: Work, passcommand: tuple[str, ...]) -> Secret:

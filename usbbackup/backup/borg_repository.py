@@ -14,6 +14,8 @@ from usbbackup.kernel import syncfs
 from usbbackup.text import safe
 
 _NO_MORE_OF_A_ROSTER = 1 << 16  # bytes
+_NO_MORE_OF_A_CONFIG = 1 << 16  # bytes; it may hold a key
+_ID = re.compile(rb"^id = ([0-9a-f]{64})$", re.MULTILINE)
 _HOLDER = re.compile(r"(?P<host>.+)@\d+\.(?P<pid>\d+)-[0-9a-f]+")
 
 
@@ -24,6 +26,20 @@ def exists(job_fd: int) -> bool:
             return True
     except FileNotFoundError:
         return False
+
+
+def identity(job_fd: int) -> str | None:
+    """The id that a repository says it has (its `config` file); None where it says none that can be read."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with (
+            closing(open_folder(job_fd, REPOSITORY)) as repository,
+            closing(os.open("config", flags, dir_fd=repository)) as config,
+        ):
+            found = _ID.search(os.read(config, _NO_MORE_OF_A_CONFIG))
+    except OSError:
+        return None
+    return found[1].decode() if found else None
 
 
 def remove_unfinished(job_fd: int) -> None:

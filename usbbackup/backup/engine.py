@@ -48,6 +48,8 @@ class Request:
     last: Mapping[str, SourceSeen] = field(default_factory=dict)  # by source, from the last good run
     accept_source: bool = False
     dry_run: bool = False
+    repository: str | None = None  # id of the borg repository that this job has used on this drive
+    on_repository: Callable[[str], None] = lambda _: None  # told the id of the one it uses from now on
     on_start: Callable[[int, int], None] | None = None  # process id and start time of each program of the run
 
 
@@ -126,17 +128,15 @@ class Work:
 
     def enter(self, phase: Phase) -> None:
         """Begin the next phase; `Over` where that makes no sense any more."""
-        self.check()
         self.report(phase)
+        self.check()
 
     def check(self) -> None:
         """Raise `Over` where the run was asked to stop or the drive is no longer the one that was proven."""
         if self.request.stop:
             raise Over(self.request.stop.result())
         if (reason := self.request.target.still_there()) is not None:
-            raise Over(
-                Result(Outcome.INTERRUPTED, f"the drive is gone: {reason}", "plug it in again to go on")
-            )
+            raise gone(reason)
 
 
 async def unless(stop: Stop, waiting: Coroutine[None, None, T]) -> T:

@@ -30,7 +30,8 @@ def enrol(
 
     `name` is that of its entry in the configuration. `read_only` writes nothing to the drive: it must have
     been enrolled before, by whomever. `by_label` is for drives trusted by their label alone: one that another
-    machine has enrolled stays that machine's. Done twice it does no harm, and an interruption leaves nothing
+    machine has enrolled stays that machine's. Done twice it does no harm (which borg
+    repositories are there is noted anew by the next runs), and an interruption leaves nothing
     half done. Raises RootOwnedError with the command that helps, NotNowError or NotAllowedError.
     """
     old = records.read().get(str(device.fs_uuid))  # first: where it is damaged, nothing is written anywhere
@@ -85,7 +86,6 @@ def _record(
         fs_type=device.fs_type or "",
         host=host.id,
         enrolled_at=old.enrolled_at if old and same else now,
-        repositories=old.repositories if old and same else {},
         last_seen=now,
     )
 

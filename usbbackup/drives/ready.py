@@ -258,8 +258,8 @@ def _decision(
         )
     if record is not None and _another_serial(record, device):
         return Refused(
-            f"The drive {name} has another serial number than when it was enrolled: {safe(str(device.serial))}, "
-            f"not {safe(str(record.serial))}. It may be a copy.",
+            f"The drive {name} has another serial number than when it was enrolled: "
+            f"{safe(str(device.serial))}, not {safe(str(record.serial))}. It may be a copy.",
             "If it is yours, in another case perhaps, run: "
             f"usbbackup drives enrol {remedies.quoted(str(device.fs_uuid))}",
         )
