@@ -1,4 +1,4 @@
-"""Whole runs of jobs with the real programs, onto a drive that is a directory; and what is where afterwards."""
+"""Whole runs of jobs with the real programs, onto a drive that is a directory, and what they leave there."""
 
 import asyncio
 import hashlib
@@ -151,7 +151,7 @@ class Place:
 
     def stages(self) -> list[str]:
         """What is in the job's folder besides snapshots and the record."""
-        return sorted(set(os.listdir(self.job_folder)) - {layout.SNAPSHOTS, "published"})
+        return sorted({path.name for path in self.job_folder.iterdir()} - {layout.SNAPSHOTS, "published"})
 
 
 def everything(top: Path, *, inodes: bool = True) -> dict[str, tuple[object, ...]]:
@@ -174,7 +174,7 @@ def everything(top: Path, *, inodes: bool = True) -> dict[str, tuple[object, ...
 
 def _content(path: Path, mode: int) -> str | None:
     if stat.S_ISLNK(mode):
-        return os.readlink(path)
+        return str(path.readlink())
     return hashlib.sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(mode) else None
 
 

@@ -83,7 +83,7 @@ def test_writes_a_prefix_before_and_a_null_after_each_entry(top: Path) -> None:
 def test_counts_files_and_directories_of_each_source(top: Path) -> None:
     scan = Scan(placed(top), rules())
     listed(scan)
-    assert scan.tallies == {str(top): Tally(files=3, directories=3)}
+    assert scan.tallies == {os.fsencode(top.resolve()): Tally(files=3, directories=3)}
 
 
 def test_names_of_any_bytes_come_through(top: Path) -> None:
@@ -202,7 +202,7 @@ def test_what_may_not_be_read_is_counted_named_and_left_out(top: Path) -> None:
     if ROOT:
         pytest.skip("root may read everything")
     assert below(top, listed(scan)) == {"d", "link", "fifo"}
-    assert scan.tallies[str(top)].unreadable == 3
+    assert scan.tallies[os.fsencode(top.resolve())].unreadable == 3
     assert sorted(line.rpartition("/")[2] for line in scan.unread.lines) == [
         "e: Permission denied",
         "entered: Permission denied",

@@ -93,5 +93,5 @@ def test_a_file_system_without_uuid_is_named_by_what_is_mounted() -> None:
 
 
 def test_what_is_remembered_of_a_missing_source_is_that_it_was_missing() -> None:
-    assert seen("/home/d", GONE, Tally()) == SourceSeen("/home/d", 0, 0, "")
+    assert seen("/home/d", GONE, None) == SourceSeen("/home/d", 0, 0, "")
     assert seen("/home/d", HERE, Tally(3, 2, 1)) == SourceSeen("/home/d", 3, 1, "ext4 /dev/none")

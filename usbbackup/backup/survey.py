@@ -6,8 +6,8 @@ from pathlib import Path
 from usbbackup.backup.engine import Doubtful, Request, failed
 from usbbackup.backup.matcher import Matcher
 from usbbackup.backup.scan import Scan
-from usbbackup.backup.sources import Place, doubt_after, doubt_before, locate, seen
-from usbbackup.backup.walk import Rules
+from usbbackup.backup.sources import Place, Tally, doubt_after, doubt_before, locate, seen
+from usbbackup.backup.walk import Rules, inside
 from usbbackup.mountinfo import MOUNTINFO, MountRow, parse
 from usbbackup.outcome import Outcome, Result, SourceSeen
 
@@ -53,11 +53,19 @@ class Survey:
 
     def seen(self) -> tuple[SourceSeen, ...]:
         """What is to be remembered of the sources, missing ones included."""
-        tallies = self.scan.tallies
-        return tuple(
-            seen(source, found, tallies[found.path] if isinstance(found, Place) else None)
-            for source, found in self._found.items()
-        )
+        return tuple(seen(source, found, self._tally(found)) for source, found in self._found.items())
+
+    def _tally(self, found: Place | OSError) -> Tally | None:
+        """A source inside another is walked by itself, and counts for both."""
+        if isinstance(found, OSError):
+            return None
+        top, total = inside(found.path), Tally()
+        for path, tally in self.scan.tallies.items():
+            if inside(path).startswith(top):
+                total.files += tally.files
+                total.directories += tally.directories
+                total.unreadable += tally.unreadable
+        return total
 
     @property
     def unreadable(self) -> int:
