@@ -362,3 +362,27 @@ def test_a_drive_that_is_tried_again_keeps_its_run(tmp_path: Path) -> None:
 
     run(main)
     assert outcomes(play) == [Outcome.SUCCESS]
+
+
+def test_a_home_that_cannot_be_written_to_stops_no_backup_and_repeats_none(tmp_path: Path) -> None:
+    """The history is kept in memory; what was done is not done again because it could not be written down."""
+    job = a_job()
+    play = Play(tmp_path, job, a_job("daily", every=DAY))
+    drive = play.a_drive()
+    play.paths.state.parent.parent.mkdir(parents=True, exist_ok=True)
+    play.paths.state.parent.write_text("a file where a directory should be")
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            for _ in range(2):
+                (await agent.started()).end()
+            for _ in range(2):
+                await agent.ended()
+            assert not play.programs.now
+            play.paths.state.parent.unlink()
+            play.clock.pass_by(30)
+            await agent.quiet()
+
+    run(main)
+    assert [(r.job, r.outcome) for r in play.history()] == [("script", "success"), ("daily", "success")]

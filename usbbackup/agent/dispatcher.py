@@ -53,6 +53,15 @@ class Attached:
 
 
 @dataclass(frozen=True)
+class End:
+    """How one run of the present stays ended; times are wall seconds."""
+
+    outcome: Outcome
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True)
 class Wish:
     """Asked by the user: run these jobs now, on these drives, whether due or not."""
 
@@ -86,6 +95,7 @@ class Dispatcher(Server):
         self._running: dict[Ref, Order] = {}
         self._timer: Timer | None = None
         self._secretless: dict[tuple[str, str], WaitingForSecret] = {}  # by job and attachment
+        self._ends: dict[tuple[str, str], list[End]] = {}  # by job and attachment
         self._said = ""
         self._hearing = ExitStack()
         self._hearing.enter_context(self._world.hub.listening(lambda event: self._say()))
@@ -103,8 +113,10 @@ class Dispatcher(Server):
                 self.note("waiting", result.message, order.drive.uuid, order.job.name)
             case RunEnded(order, result):
                 self._secretless.pop((order.job.name, order.attachment), None)
+                self._remember(order, result)
                 self.note(result.outcome, result.message, order.drive.uuid, order.job.name)
             case "configuration":
+                self.verdicts.clear()
                 await self._dispatch_all()
 
     async def handle_call(self, request: object, sender: Sender) -> object:
@@ -179,6 +191,7 @@ class Dispatcher(Server):
     def _leave(self, attached: Attached) -> None:
         uuid, name = attached.sighting.uuid, safe(attached.sighting.name)
         del self.attached[uuid]
+        self._ends = {key: ends for key, ends in self._ends.items() if key[1] != attached.attachment}
         story.info("drive '%s' is gone", name, extra={"drive": uuid})
         write(self._historian, lambda history: history.end_attachment(uuid))
         for order in running(self._world, uuid):
@@ -218,18 +231,31 @@ class Dispatcher(Server):
 
     async def _consider(self, job: JobConfig, attached: Attached) -> None:
         uuid = attached.sighting.uuid
-        past = await ask(
-            self._historian, lambda history: _past(history, job.name, uuid, attached.attachment), None
-        )
         locked = self._secretless.get((job.name, attached.attachment))
         if locked is not None:
             verdict = due.Verdict(False, f"{locked.message}; asked again at the next plug or by you")
         else:
-            verdict = due.judge(job.every, past or due.Past(), self._world.clock.now())
+            verdict = due.judge(job.every, await self._past(job.name, attached), self._world.clock.now())
         self.verdicts[job.name, uuid] = verdict
         self.note("due" if verdict.due else "not due", verdict.reason, uuid, job.name, attached.attachment)
         if verdict.due:
             await self._start(self._order(job, attached))
+
+    async def _past(self, job: str, attached: Attached) -> due.Past:
+        """What the history says, or what is remembered here, where it could not be written."""
+        uuid, attachment = attached.sighting.uuid, attached.attachment
+        ends = self._ends.get((job, attachment), [])
+        good = [end.started for end in ends if end.outcome.good]
+        remembered = due.Past(good[-1] if good else None, [(end.outcome, end.ended) for end in ends])
+        written = await ask(
+            self._historian, lambda history: _past(history, job, uuid, attachment), remembered
+        )
+        return remembered if len(written.outcomes) < len(remembered.outcomes) else written
+
+    def _remember(self, order: Order, result: Result) -> None:
+        if not order.dry_run:
+            end = End(result.outcome, order.since, self._world.clock.now())
+            self._ends.setdefault((order.job.name, order.attachment), []).append(end)
 
     def _current(self) -> Iterator[due.Verdict]:
         for (_, uuid), verdict in self.verdicts.items():
