@@ -2,7 +2,10 @@
 
     UsbbackupError
     |- UsageError        2   the command line asked for something that is not there
+    |  |- NoSuchJobError      no job of the configuration is called so
+    |  `- NoSuchDriveError    no drive is called so
     |- NoAgentError     69   there is no agent to talk to
+    |  `- SilentAgentError    there is one, and it does not answer
     |- NotNowError      75   the drive is absent or not ready, or another agent runs
     |- NotAllowedError  77   the drive is not enrolled
     `- ConfigError      78   the configuration is wrong
@@ -55,10 +58,22 @@ class UsageError(UsbbackupError):
     code = Exit.USAGE
 
 
+class NoSuchJobError(UsageError):
+    """No job of the configuration has that name."""
+
+
+class NoSuchDriveError(UsageError):
+    """No drive has that name, UUID, label, device node or mount point."""
+
+
 class NoAgentError(UsbbackupError):
     """The command needs a running agent and there is none."""
 
     code = Exit.NO_AGENT
+
+
+class SilentAgentError(NoAgentError):
+    """An agent is there, and does not answer in time."""
 
 
 class NotNowError(UsbbackupError):

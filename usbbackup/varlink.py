@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from usbbackup.errors import BY_CODE, Exit, NoAgentError, UsbbackupError
+from usbbackup.errors import BY_CODE, Exit, NoAgentError, SilentAgentError, UsbbackupError
 from usbbackup.text import safe
 
 INTERFACE = "io.usbbackup.Agent"
 SERVICE = "org.varlink.service"
 LIMIT = 1024 * 1024  # bytes of one message
-PATIENCE = 60.0  # seconds for one answer; a drive that is tried may take its time to spin up
+PATIENCE = 90.0  # seconds for one answer: longer than the agent tries a drive (drives/monitor)
 _SOCKET_PATH = 107  # bytes, unix(7)
 
 Message = dict[str, Any]
@@ -116,13 +116,16 @@ class Client:
         self._received = bytearray()
 
     @classmethod
-    def connect(cls, path: Path) -> Self:
-        """Reach the agent that listens there. Raises NoAgentError."""
+    def connect(cls, path: Path, timeout: float = PATIENCE) -> Self:
+        """Reach the agent that listens there, within `timeout` seconds. Raises NoAgentError."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(PATIENCE)
+        connection.settimeout(timeout)
         try:
             with address(path) as name:
                 connection.connect(name)
+        except TimeoutError:
+            connection.close()
+            raise _silent() from None
         except OSError as error:
             connection.close()
             raise _no_agent(f"no agent answers at {safe(str(path))}: {error.strerror or error}") from None
@@ -177,7 +180,7 @@ class Client:
             try:
                 data = self._socket.recv(65536)
             except TimeoutError:
-                raise _no_agent("the agent does not answer") from None
+                raise _silent() from None
             except OSError as error:
                 raise _no_agent(f"the agent cannot be heard: {error.strerror}") from None
             if not data:
@@ -207,6 +210,10 @@ def _answer(message: Message) -> Message:
     if isinstance(name := message.get("error"), str):
         raise VarlinkError(name, parameters)
     return parameters
+
+
+def _silent() -> SilentAgentError:
+    return SilentAgentError("the agent does not answer", "Start it anew: systemctl --user restart usbbackup")
 
 
 def _no_agent(message: str) -> NoAgentError:

@@ -7,7 +7,8 @@ from usbbackup.agent import desk
 from usbbackup.agent.dispatcher import CancelRuns
 from usbbackup.agent.run import DISPATCHER
 from usbbackup.config import DriveConfig, JobConfig
-from usbbackup.otp import call, exit, which_children
+from usbbackup.drives.monitor import LookAgain
+from usbbackup.otp import call, cast, exit, which_children
 from usbbackup.outcome import Outcome
 
 HOUR, DAY = 3600.0, 86400.0
@@ -386,3 +387,20 @@ def test_a_home_that_cannot_be_written_to_stops_no_backup_and_repeats_none(tmp_p
 
     run(main)
     assert [(r.job, r.outcome) for r in play.history()] == [("script", "success"), ("daily", "success")]
+
+
+def test_a_repository_that_is_noted_is_no_news_of_the_drive(tmp_path: Path) -> None:
+    """What is written into the record of a drive while it is used does not make it be tried again."""
+    play = Play(tmp_path)
+    drive = play.a_drive()
+    drive.plug()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            await agent.settled()
+            play.world.records.repository(str(drive.device.fs_uuid), "home", "f" * 64)
+            cast(agent.pid("monitor"), LookAgain())
+            await agent.quiet()
+            assert [one["state"] for one in desk.drives(await agent.picture())] == ["ready"]
+
+    run(main)

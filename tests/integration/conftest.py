@@ -1,4 +1,4 @@
-"""Real drives for tests: loop devices with udev, and an ordinary user to meet them as.
+"""Real drives for tests: loop devices with udev, and people to meet them as.
 
 Without root or the needed programs these tests are skipped, and say why.
 """
@@ -6,68 +6,20 @@ Without root or the needed programs these tests are skipped, and say why.
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_process import House
+from people import Code, Person, settled_in
+from trees import plant
 
 from demo import loop_drive
 from demo.loop_drive import LoopDrive
 
-REPOSITORY = Path(__file__).parent.parent.parent
-
-
-@dataclass(frozen=True)
-class OrdinaryUser:
-    """Somebody without any privilege, with a home that is theirs."""
-
-    home: Path
-    uid: int = 65534
-    gid: int = 65534
-
-    @property
-    def owner(self) -> tuple[int, int]:
-        """What `LoopDrive(owner=...)` takes."""
-        return self.uid, self.gid
-
-    def command(self, *command: str | Path) -> tuple[str, ...]:
-        """A command line that becomes this user first."""
-        drop = ("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", "--")
-        return (*drop, *map(str, command))
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """As after a login: nothing of root's."""
-        return {
-            "HOME": str(self.home),
-            "PATH": os.environ["PATH"],
-            "LANG": "C.UTF-8",
-            "XDG_RUNTIME_DIR": str(self.home / ".run"),
-            "PYTHONPATH": str(REPOSITORY),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-
-    def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command as this user, in their home."""
-        done = subprocess.run(
-            self.command(*command),
-            env=self.environment,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if check and done.returncode != 0:
-            raise AssertionError(f"{command[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
-        return done
-
-    def python(self, code: str, *arguments: str | Path) -> str:
-        """Run Python code as this user with our package at hand; returns what it printed."""
-        return self.run(sys.executable, "-c", code, *arguments).stdout
+ORDINARY = (65534, 65534)
 
 
 @pytest.fixture(scope="session")
@@ -123,15 +75,50 @@ def workshop(udevd: None, ground: Path) -> Iterator[Workshop]:
     shop.close()
 
 
+@pytest.fixture(scope="session")
+def readable_code() -> Iterator[Code]:
+    """Our code where every user can read it: the checkout itself, or else a copy."""
+    with tempfile.TemporaryDirectory(prefix="usbbackup-code-", dir="/tmp") as directory:
+        here = Code()
+        Path(directory).chmod(0o755)
+        stranger = Person(Path("/"), *ORDINARY, here)
+        can = stranger.run(here.python, "-c", "import usbbackup.config", check=False).returncode == 0
+        yield here if can else here.copied_to(Path(directory))
+
+
 @pytest.fixture
-def ordinary_user(ground: Path) -> OrdinaryUser:
+def ordinary_user(request: pytest.FixtureRequest, ground: Path) -> Person:
     """An ordinary user with a home of their own."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed")
-    user = OrdinaryUser(ground / "home")
-    for directory in (user.home, user.home / ".run"):
-        directory.mkdir(mode=0o700)
-        os.chown(directory, *user.owner)
-    return user
+    return settled_in(Person(ground / "home", *ORDINARY, request.getfixturevalue("readable_code")))
+
+
+@pytest.fixture
+def myself(ground: Path) -> Person:
+    """Whoever runs the tests, with a home of their own."""
+    return settled_in(Person(ground / "my home", os.geteuid(), os.getegid(), Code()))
+
+
+@pytest.fixture
+def house(request: pytest.FixtureRequest, ground: Path) -> Iterator[House]:
+    """The product at one person's home; an ordinary user's where the test is parametrized with that."""
+    person = request.getfixturevalue(getattr(request, "param", "myself"))
+    house = House(person, f"t{ground.name[-8:]}")
+    plant(house.documents, person.owner)
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def stick(workshop: Workshop, house: House) -> Iterator[Callable[..., LoopDrive]]:
+    """Makes drives that the house's configuration means, its person's own; to be plugged in by the test."""
+    owner = house.person.owner if house.person.uid else None
+
+    def make(**options: Any) -> LoopDrive:
+        return workshop.drive(**{"label": house.label, "owner": owner, **options})
+
+    yield make
+    house.close()  # the agent goes before its drives do

@@ -4,7 +4,6 @@ import asyncio
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -218,7 +217,7 @@ def test_an_ordinary_user_whose_buffer_overflows_is_told_and_hears_again(worksho
     devnode = workshop.drive().plug()
     message = recorded_event(devnode)
     with subprocess.Popen(
-        ordinary_user.command(sys.executable, "-c", BURST, devnode),
+        ordinary_user.command(ordinary_user.code.python, "-c", BURST, devnode),
         env=ordinary_user.environment,
         cwd=ordinary_user.home,
         stdin=subprocess.PIPE,

@@ -352,11 +352,13 @@ class Client(Server):
         self.pools = pools
         self.has: list[tuple[str, Pid]] = []
         self.waits_for: str | None = None
+        self.served = False
 
     async def handle_cast(self, message: Any) -> None:
         name, wait = message
         worker = await self.pools.checkout(name, wait)
         self.waits_for = None
+        self.served = isinstance(worker, Pid)
         if isinstance(worker, Pid):
             self.has.append((name, worker))
 
@@ -377,7 +379,7 @@ class PlainPool:
 
 
 class PoolMachine(Machine):
-    """Clients come, ask, wait, give back and die; workers, managers and worker supervisors die; pools come and go.
+    """Clients come, ask, wait, give back and die; workers, managers and supervisors die; pools come and go.
 
     What the living clients hold is the model of what is lent.
     """
@@ -459,6 +461,7 @@ class PoolMachine(Machine):
     def give_back(self, data: st.DataObject, again: bool) -> None:
         client, name, worker = data.draw(st.sampled_from(self.holdings()))
         client.has.remove((name, worker))
+        again = again and client.waits_for is None  # else it may have the same worker again, rightly
         self.checkin(name, worker, client)
         if again:
             self.checkin(name, worker, client)
@@ -561,9 +564,9 @@ class PoolMachine(Machine):
 
     def check_order(self, pool: PlainPool, waiting: list[Client]) -> None:
         """Nobody who came later was served while one who came earlier still waits."""
-        queue = [client for client in pool.queue if client.pid.alive]
-        still = [client for client in queue if client in waiting]
-        assert not still or queue[queue.index(still[0]) :] == still
+        still = [client for client in pool.queue if client in waiting]
+        later = pool.queue[pool.queue.index(still[0]) :] if still else []
+        assert not any(client.served for client in later if client.pid.alive and client not in still)
         pool.queue = still
 
     def check_for_leaks(self) -> None:

@@ -417,6 +417,26 @@ def test_demonitor_takes_a_down_out_of_the_mailbox() -> None:
     run(main())
 
 
+def test_demonitor_leaves_the_downs_of_other_monitors_in_the_mailbox() -> None:
+    async def main() -> None:
+        other = await start(Echo())
+
+        class Fickle(Echo):
+            async def handle_cast(self, message: Any) -> None:
+                ref, self.kept = monitor(other), monitor(other)
+                await stop(other)
+                demonitor(ref)
+
+        fickle = Fickle()
+        pid = await start(fickle)
+        cast(pid, "go")
+        await settle()
+        assert fickle.log == [Down(fickle.kept, other, "normal")]
+        await stop(pid)
+
+    run(main())
+
+
 def test_demonitor_before_the_death_tells_nothing_and_spares_other_monitors() -> None:
     async def main() -> None:
         other = await start(Echo())

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
+from msgspec import structs
+
 from usbbackup.clock import Clock, Timer
 from usbbackup.config import DriveConfig
 from usbbackup.drives.admit import Ready, admit
@@ -198,7 +200,8 @@ class Monitor(Server):
         """What was proven of a drive holds as long as nothing known about it changes."""
         now = {verdict.uuid: verdict for verdict in verdicts if isinstance(verdict.decision, Candidate)}
         for uuid, tried in list(self._tried.items()):
-            if now.get(uuid) not in (tried.candidate, self._enrolled(tried)):
+            known = (_essence(tried.candidate), _essence(self._enrolled(tried)))
+            if uuid not in now or _essence(now[uuid]) not in known:
                 del self._tried[uuid]
                 if isinstance(tried.answer, Ready):
                     self._sights.records.seen(uuid, self._sights.clock.now())
@@ -246,6 +249,13 @@ class Monitor(Server):
                 "Unplug it and try another cable or port; the drive may be failing.",
             )
         self.pid.deliver(_Tried(candidate, answer))
+
+
+def _essence(verdict: Verdict) -> Verdict:
+    """Without what is only noted about a drive as it is used."""
+    if verdict.record is None:
+        return verdict
+    return replace(verdict, record=structs.replace(verdict.record, repositories={}, last_seen=None))
 
 
 def verdicts(sights: Sights, devices: Sequence[Device]) -> list[Verdict]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from usbbackup.drives.survey import DriveView
-from usbbackup.errors import UsageError
+from usbbackup.errors import NoSuchDriveError, UsageError
 from usbbackup.text import did_you_mean, safe
 
 # In this order: the first way that fits any drive decides.
@@ -21,7 +21,8 @@ _WAYS: tuple[Callable[[str, DriveView], bool], ...] = (
 def resolve(word: str, drives: Sequence[DriveView]) -> DriveView:
     """The drive with that name, UUID, label, device node or mount point, or the one UUID that begins so.
 
-    Raises UsageError: with those it could be where it fits several, with the nearest where it fits none.
+    Raises UsageError with those it could be where it fits several, NoSuchDriveError with the nearest where it
+    fits none.
     """
     for fits in _WAYS if word else ():
         found = [drive for drive in drives if fits(word, drive)]
@@ -31,7 +32,7 @@ def resolve(word: str, drives: Sequence[DriveView]) -> DriveView:
             raise UsageError(f"'{safe(word)}' could be any of {_listed(found)}.", "Say which, by its UUID.")
     names = [name for drive in drives for name in (drive.name, drive.uuid, drive.label) if name]
     hint = f"There is {_listed(drives)}." if drives else "Plug it in first."
-    raise UsageError(f"There is no drive '{safe(word)}'{did_you_mean(word, names)}.", hint)
+    raise NoSuchDriveError(f"There is no drive '{safe(word)}'{did_you_mean(word, names)}.", hint)
 
 
 def _listed(drives: Sequence[DriveView]) -> str:

@@ -106,13 +106,10 @@ class Pid:
             if self._wake is not None:
                 resolve(self._wake, None)
 
-    async def wake(self) -> None:
-        """Sleep until the mailbox holds something; where it does already, let others run first."""
-        if self.mailbox:
-            await asyncio.sleep(0)
-        else:
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
+    def mail(self) -> "asyncio.Future[None]":
+        """What to wait for when the mailbox is empty."""
+        self._wake = asyncio.get_running_loop().create_future()
+        return self._wake
 
     async def answer(
         self, future: "asyncio.Future[Any]", timeout: float | None, later: Later | None = None

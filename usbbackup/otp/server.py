@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Hashable
+from collections.abc import Hashable
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -110,30 +110,32 @@ class Server:
         if self.parent is not None:
             link(self.parent)  # only now: an init that fails is told to the starter, not by a signal
         resolve(started, True)
-        reason = await self._guard(self._serve(more))
-        return await self._guard(self._close(reason))
-
-    async def _guard(self, part: Coroutine[Any, Any, Reason]) -> Reason:
         try:
-            return await part
+            await self._serve(more)
         except Exception as error:
             log.exception("%s crashed", self.pid)
-            return error
+            self._wish = error
+        try:
+            await self.terminate(self._wish or "normal")
+        except Exception as error:
+            log.exception("%s crashed", self.pid)
+            self._wish = error
+        return self._wish or "normal"
 
-    async def _serve(self, more: Continue | None) -> Reason:
+    async def _serve(self, more: Continue | None) -> None:
         if more is not None:
             await asyncio.sleep(0)  # the starter runs first
             await self.handle_continue(more.argument)
         mailbox, turn = self.pid.mailbox, 0
         while self._wish is None and not self.pid.doomed:
-            if not turn or not mailbox:
-                await self.pid.wake()
-                turn = len(mailbox)
-            turn -= 1
+            turn += 1
+            if not mailbox:
+                await self.pid.mail()
+            elif turn % 100 == 0:
+                await asyncio.sleep(0)  # a process that always has mail lets others run too
             await self._handle(mailbox.popleft())
         if self.pid.doomed:  # a callback swallowed the cancellation
             raise asyncio.CancelledError
-        return self._wish or "normal"
 
     async def _handle(self, message: Any) -> None:
         kind = type(message)
@@ -147,10 +149,6 @@ class Server:
             self.stop(message.reason)
         else:
             await self.handle_info(message)
-
-    async def _close(self, reason: Reason) -> Reason:
-        await self.terminate(reason)
-        return reason
 
 
 def reply(sender: Sender, value: Any) -> None:
