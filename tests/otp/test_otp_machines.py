@@ -462,29 +462,26 @@ class PoolMachine(Machine):
         client, name, worker = data.draw(st.sampled_from(self.holdings()))
         client.has.remove((name, worker))
         again = again and client.waits_for is None  # else it may have the same worker again, rightly
-        self.checkin(name, worker, client)
-        if again:
-            self.checkin(name, worker, client)
+        self.check_in([(name, worker, client)] * (1 + again))
 
     @precondition(lambda self: self.holdings())
     @rule(data=st.data())
-    def a_stranger_gives_back(self, data: st.DataObject) -> None:
+    def strangers_give_back(self, data: st.DataObject) -> None:
         client, name, worker = data.draw(st.sampled_from(self.holdings()))
-        others = [other for other in self.clients if other is not client]
-        for other in others:
-            self.checkin(name, worker, other)
-        self.checkin("b" if name == "a" else "a", worker, client)
-        self.checkin(name, worker, None)
+        strangers = [other for other in [*self.clients, None] if other is not client]
+        elsewhere = ("b" if name == "a" else "a", worker, client)
+        self.check_in([(name, worker, stranger) for stranger in strangers] + [elsewhere])
 
-    def checkin(self, name: str, worker: Pid, client: Client | None) -> None:
-        """Give a worker back in one step, as a client, or as the task of this test."""
+    def check_in(self, all_at_once: list[tuple[str, Pid, Client | None]]) -> None:
+        """Give workers back in one step, as clients, or as the task of this test."""
 
         async def main() -> None:
-            manager = self.pools._manager(name)
-            if client is None:
-                self.pools.checkin(name, worker)
-            elif manager is not None:
-                manager.checkin(worker, client.pid)
+            for name, worker, client in all_at_once:
+                manager = self.pools._manager(name)
+                if client is None:
+                    self.pools.checkin(name, worker)
+                elif manager is not None:
+                    manager.checkin(worker, client.pid)
 
         self.run(main())
 

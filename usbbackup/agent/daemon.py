@@ -56,7 +56,7 @@ def real_world(env: Mapping[str, str], otherwise: Config | None = None) -> World
         mounts=KernelMountTable(),
         lookups=KernelLookups(),
         programs=SystemPrograms(clock, env),
-        manager=Systemd(),
+        manager=Systemd(env),
         host=this_host(paths.data),
     )
 

@@ -1,7 +1,7 @@
 """What the service manager is told: ready, how it goes, still alive, stopping (sd_notify(3))."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Manager(Protocol):
@@ -15,17 +15,23 @@ class Manager(Protocol):
 class Systemd:
     """The real service manager; silent where NOTIFY_SOCKET is not set."""
 
-    def __init__(self) -> None:
-        from sdnotify import SystemdNotifier
-
-        self._notifier = SystemdNotifier()
-        if self._notifier.socket is not None:
-            # A manager that does not listen loses news; it must not hold up the agent.
-            self._notifier.socket.setblocking(False)
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._notifier = _notifier() if env.get("NOTIFY_SOCKET") else None
 
     def tell(self, *assignments: str) -> None:
         """One datagram for all assignments."""
-        self._notifier.notify("\n".join(assignments))
+        if self._notifier is not None:
+            self._notifier.notify("\n".join(assignments))
+
+
+def _notifier() -> Any:
+    from sdnotify import SystemdNotifier
+
+    notifier = SystemdNotifier()
+    if notifier.socket is not None:
+        # A manager that does not listen loses news; it must not hold up the agent.
+        notifier.socket.setblocking(False)
+    return notifier
 
 
 def watchdog_seconds(env: Mapping[str, str], pid: int) -> float | None:

@@ -61,7 +61,9 @@ def main(argv: Sequence[str], terminal: Terminal) -> int:
     """Run one command and return its exit code."""
     args = parse(argv)
     try:
-        return int(command(args.command).run(args, terminal))
+        code = int(command(args.command).run(args, terminal))
+        terminal.out.flush()
+        return code
     except UsbbackupError as error:
         return refuse(error, args, terminal)
     except KeyboardInterrupt:
