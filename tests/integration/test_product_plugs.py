@@ -64,7 +64,8 @@ def test_a_drive_is_plugged_enrolled_backed_up_unplugged_and_backed_up_again(
     assert outcomes(house.wait_ended(2)) == of_both()
     first = portrait(house.documents)
     assert all(house.restored(snapshot) == first for snapshot in house.snapshots())
-    assert house.drive()["state"] == "ready"
+    now = house.drive()
+    assert now["state"] == "ready", (now["reason"], agent.log.read_text())
     drive.unmount()  # fails where anything still holds it
     drive.unplug()
     house.wait_for_drive("absent")

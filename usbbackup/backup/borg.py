@@ -28,6 +28,7 @@ class Borg:
 
     def __init__(self) -> None:
         self._secret = NO_SECRET
+        self._saved = False
 
     async def stage(self, work: Work) -> None:
         """Get the passphrase, and make the repository at its first use."""
@@ -48,6 +49,7 @@ class Borg:
 
         argv = borg_commands.create(work.snapshot, work.request.job.compression)
         answer = await self._ask(work, argv, feed, _WITH_A_CHECKPOINT)
+        self._saved = True
         size, files = answer.counts
         return Copied(size, files, (*unfit.lines, *answer.account.unread), tuple(answer.account.notes))
 
@@ -61,7 +63,9 @@ class Borg:
         """Nothing: borg leaves nothing behind."""
 
     async def set_aside(self, work: Work) -> None:
-        """Nothing: borg takes back what it had not saved, and goes on from its last checkpoint."""
+        """Delete an archive that is not to be relied on; what is not saved yet borg takes back by itself."""
+        if self._saved:
+            await self._ask(work, borg_commands.delete(work.snapshot))
 
     async def rehearse(self, work: Work) -> Copied:
         """Count what would be copied."""

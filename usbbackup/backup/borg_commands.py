@@ -125,6 +125,15 @@ def info(archive: str) -> tuple[str, ...]:
     return ("borg", "info", "--log-json", "--json", f"--lock-wait={_LOCK_WAIT}", f"{REPOSITORY}::{archive}")
 
 
+def delete(archive: str) -> tuple[str, ...]:
+    """Delete one archive.
+
+    >>> delete("home@2026-11-23T101500Z")[-1]
+    'borg::home@2026-11-23T101500Z'
+    """
+    return ("borg", "delete", "--log-json", f"--lock-wait={_LOCK_WAIT}", f"{REPOSITORY}::{archive}")
+
+
 def list_archives(job: str) -> tuple[str, ...]:
     """Tell the archives of a job.
 

@@ -10,6 +10,7 @@
 import os
 import re
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -45,11 +46,16 @@ class Stage:
 
 
 def published(job: int) -> list[str]:
-    """The times of the snapshots that are there, in the order they were published, whatever the clock said.
+    """The times of the rsync snapshots that are there, in the order they were published."""
+    return in_order(job, _times(job))
+
+
+def in_order(job: int, times: Iterable[str]) -> list[str]:
+    """Times of snapshots in the order they were published, whatever the clock said.
 
     What the record does not know (it was lost, or somebody copied a snapshot) counts as older than the rest.
     """
-    there = set(_times(job))
+    there = set(times)
     known = [time for time in _order(job) if time in there]
     return sorted(there.difference(known)) + known
 

@@ -10,7 +10,6 @@ from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.rsync_commands import Copy
 from usbbackup.backup.walk import Group
 from usbbackup.folders import closing, make_folder, open_folder
-from usbbackup.offload import in_thread
 from usbbackup.running import Feed
 
 MIRROR = "mirror"
@@ -26,8 +25,8 @@ class Mirror:
 
     async def stage(self, work: Work) -> None:
         """Find out what the drive can keep."""
-        await in_thread(removal.sweep, work.job_fd, work.check)
-        self._fitness = await in_thread(_staged, work)
+        await work.blocking(removal.sweep, work.job_fd, work.check)
+        self._fitness = await work.blocking(_staged, work)
         if self._fitness.missing:
             work.request.log(f"the drive cannot keep: {', '.join(self._fitness.missing)}")
 
@@ -35,9 +34,9 @@ class Mirror:
         """Bring the copy up to date, then remove what the sources no longer hold."""
         base = rsync.base_of(work.scan)
         self._wanted.update(_folded(path) for path in rsync_commands.above(base).split(b"\0"))
-        await in_thread(rsync.make_way, work.job_fd, MIRROR, base)
+        await work.blocking(rsync.make_way, work.job_fd, MIRROR, base)
         account = await rsync_run.run(work, Copy(base, MIRROR), self._fitness, self._named(work, base))
-        await in_thread(self._prune, work)
+        await work.blocking(self._prune, work)
         return rsync.copied(account, work.scan)
 
     async def publish(self, work: Work) -> None:
@@ -45,7 +44,7 @@ class Mirror:
 
     async def tidy(self, work: Work) -> None:
         """Empty what was taken out of the copy."""
-        await in_thread(removal.sweep, work.job_fd, work.check)
+        await work.blocking(removal.sweep, work.job_fd, work.check)
 
     async def set_aside(self, work: Work) -> None:
         """Nothing: the next run brings the copy up to date."""

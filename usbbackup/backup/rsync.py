@@ -38,9 +38,9 @@ class Rsync:
 
     async def stage(self, work: Work) -> None:
         """A fresh directory: through the links in a used one rsync would change older snapshots."""
-        await in_thread(_drop_unproven, work)
-        self._links = await in_thread(links, work.job_fd)
-        self._fitness = await in_thread(_staged, work)
+        await work.blocking(_drop_unproven, work)
+        self._links = await work.blocking(links, work.job_fd)
+        self._fitness = await work.blocking(_staged, work)
         for folder in self._links.folders:
             how = "content" if self._links.by_content else "size and time"
             work.request.log(f"what is the same in {folder}, by {how}, is linked and not copied")
@@ -48,7 +48,7 @@ class Rsync:
     async def transfer(self, work: Work) -> Copied:
         """Copy what changed, link what did not; then the directories that lead to the sources."""
         stage, base = Stage(work.time).name, base_of(work.scan)
-        await in_thread(make_way, work.job_fd, stage, base)
+        await work.blocking(make_way, work.job_fd, stage, base)
         folders = tuple(folder for folder in self._links.folders if has(work.job_fd, folder, base))
         tree = Copy(base, stage, folders, self._links.by_content)
         account = await rsync_run.run(work, tree, self._fitness, named(work.scan, base))
@@ -62,7 +62,7 @@ class Rsync:
 
     async def tidy(self, work: Work) -> None:
         """Remove the stages of earlier runs."""
-        await in_thread(_drop, work, layout.stages(work.job_fd))
+        await work.blocking(_drop, work, layout.stages(work.job_fd))
 
     async def set_aside(self, work: Work) -> None:
         """Keep what was copied for the next run to link from, proven to be on the disk."""

@@ -81,8 +81,11 @@ async def _of_borg(job_fd: int, job: str, reader: Reader) -> list[Snapshot]:
     if not exists(job_fd):
         return []
     session = Session(job_fd, reader.programs, reader.paths, await _passphrase(job, reader))
-    names = await borg.snapshots(session, job)
-    return [Snapshot(name, job, "borg", from_compact_utc(name.rpartition("@")[2]), None) for name in names]
+    times = [name.rpartition("@")[2] for name in await borg.snapshots(session, job)]
+    return [
+        Snapshot(f"{job}@{time}", job, "borg", from_compact_utc(time), None)
+        for time in layout.in_order(job_fd, times)
+    ]
 
 
 async def _passphrase(job: str, reader: Reader) -> Secret:

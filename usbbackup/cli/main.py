@@ -61,9 +61,7 @@ def main(argv: Sequence[str], terminal: Terminal) -> int:
     """Run one command and return its exit code."""
     args = parse(argv)
     try:
-        code = int(command(args.command).run(args, terminal))
-        terminal.out.flush()
-        return code
+        return finished(command(args.command).run(args, terminal), terminal)
     except UsbbackupError as error:
         return refuse(error, args, terminal)
     except KeyboardInterrupt:
@@ -74,6 +72,12 @@ def main(argv: Sequence[str], terminal: Terminal) -> int:
         return Exit.DONE
     except Exception as error:  # noqa: BLE001 - the last frame: every bug ends here, visibly, with its code
         return confess(error, terminal)
+
+
+def finished(code: int, terminal: Terminal) -> int:
+    """Whatever was said goes out now, while a reader that went away can still be met."""
+    terminal.out.flush()
+    return int(code)
 
 
 def refuse(error: UsbbackupError, args: argparse.Namespace, terminal: Terminal) -> int:
