@@ -140,7 +140,7 @@ def complaint(line: bytes) -> Complaint:
 
 def _name(what: bytes) -> str:
     """The name in a complaint: quoted, with control characters as `\\#ooo`."""
-    quoted = re.search(rb'"(.*)"', what)
+    quoted = re.search(rb'"(.*?)(?:","[^"]*)?"[^"]*$', what, re.DOTALL)
     return safe(_ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), quoted[1] if quoted else what))
 
 
