@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from dataclasses import replace
 
 from usbbackup import kernel
 from usbbackup.backup import command, hooks, layout
@@ -52,7 +53,7 @@ async def _back_up(request: Request) -> Result:
         copied = await _copied(work, engine, survey)
         await _published(work, engine)
         await _tidied(work, engine)
-        return _result(work, survey, copied)
+        return _result(work, survey, replace(copied, files=survey.scan.files))
 
 
 def _engine(request: Request) -> Engine:

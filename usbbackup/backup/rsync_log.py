@@ -24,7 +24,7 @@ _NOISE = re.compile(
     rb"\s*$|rsync (?:error|warning): |--link-dest arg does not exist|skipping non-regular file|"
     rb"rsync: .*(?:write error: Broken pipe|connection unexpectedly closed|Connection reset)"
 )
-_ESCAPED = re.compile(rb"\\#(\d{3})")
+_ESCAPED = re.compile(rb"\\#([0-3][0-7]{2})")
 
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 _DRIVE = frozenset((errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.EUCLEAN))
@@ -141,7 +141,7 @@ def complaint(line: bytes) -> Complaint:
 def _name(what: bytes) -> str:
     """The name in a complaint: quoted, with control characters as `\\#ooo`."""
     quoted = re.search(rb'"(.*?)(?:","[^"]*)?"[^"]*$', what, re.DOTALL)
-    return safe(_ESCAPED.sub(lambda found: bytes([int(found[1], 8) & 0xFF]), quoted[1] if quoted else what))
+    return safe(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), quoted[1] if quoted else what))
 
 
 def _number(digits: bytes) -> int:
