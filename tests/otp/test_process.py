@@ -456,6 +456,30 @@ def test_demonitor_before_the_death_tells_nothing_and_spares_other_monitors() ->
     run(main())
 
 
+def test_a_process_whose_only_message_is_taken_back_before_it_wakes_sleeps_on() -> None:
+    async def main() -> None:
+        other = await start(Echo())
+
+        async def monitor_and_regret() -> None:
+            ref = monitor(other)
+            await other.join()
+            demonitor(ref)
+
+        class Helped(Echo):
+            async def init(self) -> None:
+                self.helper = asyncio.create_task(monitor_and_regret())
+
+        helped = Helped()
+        pid = await start(helped)
+        await stop(other)
+        await settle()
+        assert await call(pid, "awake") == "awake"
+        assert (helped.helper.done(), helped.log) == (True, [])
+        await stop(pid)
+
+    run(main())
+
+
 def test_monitors_of_a_process_go_with_it() -> None:
     async def main() -> None:
         other = await start(Echo())

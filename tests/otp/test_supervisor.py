@@ -289,6 +289,29 @@ def test_a_restart_of_several_that_fails_in_the_middle_starts_none_twice(
     run(main())
 
 
+def test_a_restart_that_is_due_again_is_dropped_where_a_sibling_had_it_done_already() -> None:
+    async def main() -> None:
+        journal: Log = []
+        attempts = []
+
+        async def not_the_second_time() -> None:
+            attempts.append(1)
+            if len(attempts) == 2:
+                raise OSError("no device")
+
+        b = ChildSpec("b", lambda: Member("b", journal, not_the_second_time))
+        supervisor = await start(Supervisor([*members(journal, "a"), b], "rest_for_one"))
+        for name in "ba":
+            pid = (await pids(supervisor))[name]
+            assert pid is not None
+            exit(pid, "kill")
+        await settle()
+        assert words(journal) == "+a +b +a +b"
+        await stop(supervisor)
+
+    run(main())
+
+
 def test_a_child_that_dies_while_its_siblings_are_restarted_is_restarted_too() -> None:
     async def main() -> None:
         journal: Log = []
@@ -575,11 +598,14 @@ def test_the_children_of_a_dynamic_supervisor_end_side_by_side() -> None:
             await asyncio.sleep(1)
 
     async def main() -> None:
+        journal: Log = []
         supervisor = await start(DynamicSupervisor())
+        (brutal,) = members(journal, "b", shutdown="brutal_kill")
+        await start_child(supervisor, brutal)
         for _ in range(9):
             await start_child(supervisor, ChildSpec("slow", Slow))
-        await start_child(supervisor, ChildSpec("brutal", Slow, shutdown="brutal_kill"))
         await stop(supervisor)
+        assert words(journal) == "+b"
         assert asyncio.get_running_loop().time() == pytest.approx(1, abs=0.01)
 
     run(main())

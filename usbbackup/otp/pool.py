@@ -197,8 +197,8 @@ class Manager(Server):
             self._dismiss(worker)
 
     def _cooled(self, worker: Pid) -> None:
-        self.cooling.pop(worker, None)
-        if worker in self.idle and len(self.idle) + len(self.lent) > self.pool.size:
+        del self.cooling[worker]
+        if len(self.idle) + len(self.lent) > self.pool.size:
             self._dismiss(worker)
 
     def _dismiss(self, worker: Pid) -> None:

@@ -129,10 +129,10 @@ class Server:
         mailbox, turn = self.pid.mailbox, 0
         while self._wish is None and not self.pid.doomed:
             turn += 1
-            if not mailbox:
-                await self.pid.mail()
-            elif turn % 100 == 0:
+            if turn % 100 == 0:
                 await asyncio.sleep(0)  # a process that always has mail lets others run too
+            while not mailbox:
+                await self.pid.mail()
             await self._handle(mailbox.popleft())
         if self.pid.doomed:  # a callback swallowed the cancellation
             raise asyncio.CancelledError
