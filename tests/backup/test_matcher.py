@@ -55,6 +55,7 @@ def grown(paths: list[bytes]) -> Tree:
         (["#x"], [], ["#x"]),
         (["new*line"], ["new\nline", "new\n/x", "d\n/new\nline"][:1], ["new"]),
         (["end"], ["end"], ["end\n"]),
+        (["[[]a"], ["[a"], ["a"]),
     ],
 )
 def test_patterns_mean_what_gitignore_says(patterns: list[str], out: list[str], stays: list[str]) -> None:

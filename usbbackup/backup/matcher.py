@@ -6,6 +6,7 @@ directory that is left out is never entered, so nothing below it can be taken ba
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -80,7 +81,9 @@ class Matcher:
     def __init__(self, patterns: Sequence[str], presets: Sequence[str] = ()) -> None:
         lines = [line for preset in presets for line in _preset(preset)]
         lines += [_everything_below(pattern) for pattern in patterns]
-        rules = [rule for line in lines for rule in _rules(line)]
+        with warnings.catch_warnings():  # of `[[]`, which Python may one day read in another way
+            warnings.simplefilter("ignore", FutureWarning)
+            rules = [rule for line in lines for rule in _rules(line)]
         self.tagged_caches = "caches" in presets
         self._rules = tuple(reversed(rules))
         self._hints = _Hints.of(line for line in lines if not line.startswith(("!", "#")))
