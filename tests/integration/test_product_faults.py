@@ -1,8 +1,7 @@
-"""What can go wrong with the whole product: a drive that is pulled, an agent that is killed, doubtful sources."""
+"""What can go wrong with the whole product: drives pulled, agents killed, drives full, sources doubtful."""
 
 import os
 import shutil
-import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def ready_drive(house, stick, **options):
 
 def in_mid_run(house, stick, engine, **options):
     """Start an agent and wait until it copies; returns the drive and every process that was started."""
-    noise(house.documents / "noise", SIZE[engine], house.person.owner)
+    noise(house.documents / "zz noise", SIZE[engine], house.person.owner)
     house.be_slow()
     house.configure(house.job(engine))
     drive = ready_drive(house, stick, **options)
@@ -38,8 +37,8 @@ def in_mid_run(house, stick, engine, **options):
     return drive, engines
 
 
-def outcomes(house):
-    return [run["outcome"] for run in house.runs()]
+def outcomes(runs):
+    return [run["outcome"] for run in runs]
 
 
 def job_folder(drive, job):
@@ -59,7 +58,8 @@ def nothing_appears_in(directory):
     try:
         before = os.fstat(fd).st_mtime_ns  # changes with every name that comes or goes
         yield
-        assert (os.listdir(fd), os.fstat(fd).st_mtime_ns) == ([], before)
+        assert os.listdir(fd) == []  # noqa: PTH208 - pathlib knows no descriptors
+        assert os.fstat(fd).st_mtime_ns == before
     finally:
         os.close(fd)
 
@@ -68,11 +68,9 @@ def nothing_appears_in(directory):
     ("house", "engine", "fs_type"),
     [
         ("myself", "rsync", "ext4"),
-        ("myself", "borg", "ext4"),
         ("myself", "rsync", "btrfs"),
         ("myself", "rsync", "xfs"),
         ("ordinary_user", "rsync", "ext4"),
-        ("ordinary_user", "borg", "btrfs"),
     ],
     indirect=["house"],
 )
@@ -87,11 +85,12 @@ def test_a_drive_that_is_pulled_during_a_run_is_completed_at_the_next_plug(
         assert (run["outcome"], run["snapshot"]) == ("interrupted", None)
         assert "unplugged" in run["message"] or "unmounted" in run["message"]
         assert not alive(engines)
-        assert house.drive()["state"] == "absent"
+        house.wait_for_drive("absent")
         house.be_quick()
         drive.plug()
         drive.mount()
-        assert house.wait_ended(2)[-1]["outcome"] == "success"
+        runs = house.wait_ended(2)
+        assert outcomes(runs) == ["interrupted", "success"], house.done("history", runs[-1]["run"])
         (snapshot,) = house.snapshots()
         assert house.restored(snapshot) == portrait(house.documents)
         drive.unmount()
@@ -105,9 +104,12 @@ def test_an_agent_that_is_killed_leaves_no_engine_and_the_next_one_completes(hou
     house.be_quick()
     house.start()
     (run,) = house.runs()
-    assert (run["outcome"], run["message"]) == ("interrupted", "the agent ended before the run did")
+    assert run["outcome"] == "interrupted"
+    assert run["message"].startswith(
+        "the agent ended before the run did"
+    )  # and perhaps: its engine was ended
     house.done("start", "--wait")
-    assert outcomes(house) == ["interrupted", "success"]
+    assert outcomes(house.runs()) == ["interrupted", "success"]
     (snapshot,) = house.snapshots()
     assert house.restored(snapshot) == portrait(house.documents)
 
@@ -149,7 +151,7 @@ def test_a_run_that_is_cancelled_ends_and_is_not_begun_again_by_itself(house, st
     assert job["drives"][0]["due"] is False
     house.be_quick()
     house.done("start", "--wait")
-    assert outcomes(house) == ["cancelled", "success"]
+    assert outcomes(house.runs()) == ["cancelled", "success"]
 
 
 def test_a_second_agent_names_the_first_and_ends(house):
@@ -166,16 +168,16 @@ def test_a_full_drive_fails_the_run_and_keeps_earlier_snapshots(house, stick):
     ready_drive(house, stick)
     house.done("start", "--wait")
     before = [(snapshot, house.restored(snapshot)) for snapshot in house.snapshots()]
-    noise(house.documents / "noise", 60_000_000, house.person.owner)
+    noise(house.documents / "zz noise", 60_000_000, house.person.owner)
     house.start()
     for engine in ENGINES:
         ended = house.cli("start", engine, "--wait")
         assert ended.returncode == 1, ended.stdout + ended.stderr
         assert "full" in house.runs()[-1]["message"]
     assert [(snapshot, house.restored(snapshot)) for snapshot in house.snapshots()] == before
-    (house.documents / "noise").unlink()
+    (house.documents / "zz noise").unlink()
     house.done("start", "--wait")
-    assert outcomes(house)[-2:] == ["success", "success"]
+    assert outcomes(house.runs())[-2:] == ["success", "success"]
 
 
 def test_a_doubtful_source_publishes_nothing_until_it_is_accepted(house, stick):
