@@ -516,13 +516,16 @@ def test_an_overflow_worker_that_dies_is_replaced_only_where_a_client_waits_for_
 
 def test_a_cooling_overflow_worker_that_dies_leaves_no_trace() -> None:
     async def main() -> None:
-        async with pools_of("p", size=1, max_overflow=1, overflow_ttl=10.0) as pools:
-            first, second = await checked_out(pools), await checked_out(pools)
-            pools.checkin("p", second)
-            await kill(second)
-            assert books(pools) == (0, 1, 0, 0)
+        async with pools_of("p", size=1, max_overflow=2, overflow_ttl=10.0) as pools:
+            held = [await checked_out(pools) for _ in range(3)]
+            pools.checkin("p", held[2])
+            await kill(held.pop())
+            assert books(pools) == (0, 2, 1, 0)
             await asyncio.sleep(20)
-            pools.checkin("p", first)
+            for worker in held:
+                pools.checkin("p", worker)
+            assert books(pools) == (2, 0, 1, 0)
+            await asyncio.sleep(20)
             assert (books(pools), workers(pools)) == ((1, 0, 0, 0), 1)
 
     run(main())

@@ -346,6 +346,7 @@ def test_the_same_object_can_be_started_again_after_its_end_but_not_before() -> 
             await start(echo)
         await stop(first)
         second = await start(echo)
+        assert await call(second, "alive") == "alive"
         assert (first.alive, second.alive) == (False, True)
         await stop(second)
 
