@@ -68,9 +68,11 @@ def nothing_appears_in(directory):
     ("house", "engine", "fs_type"),
     [
         ("myself", "rsync", "ext4"),
+        ("myself", "borg", "ext4"),
         ("myself", "rsync", "btrfs"),
         ("myself", "rsync", "xfs"),
         ("ordinary_user", "rsync", "ext4"),
+        ("ordinary_user", "borg", "btrfs"),
     ],
     indirect=["house"],
 )
@@ -107,7 +109,7 @@ def test_an_agent_that_is_killed_leaves_no_engine_and_the_next_one_completes(hou
     assert run["outcome"] == "interrupted"
     assert run["message"].startswith(
         "the agent ended before the run did"
-    )  # and perhaps: its engine was ended
+    )  # and its engine, perhaps
     house.done("start", "--wait")
     assert outcomes(house.runs()) == ["interrupted", "success"]
     (snapshot,) = house.snapshots()
