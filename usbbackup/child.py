@@ -117,13 +117,18 @@ class Child:
 
     def members(self) -> list[int]:
         """The processes of the group that have not ended yet."""
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:  # the usual case, and much quicker than reading /proc
-            return []
-        except PermissionError:
-            pass
-        return [pid for pid in _pids() if _living_member(pid, self.pid)]
+        return members(self.pid)
+
+
+def members(group: int) -> list[int]:
+    """The processes of a group that have not ended yet; zombies have."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:  # the usual case, and much quicker than reading /proc
+        return []
+    except PermissionError:
+        pass
+    return [pid for pid in _pids() if _living_member(pid, group)]
 
 
 async def one_ends(pids: Sequence[int]) -> None:

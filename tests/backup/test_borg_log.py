@@ -96,6 +96,12 @@ def test_a_warning_about_nothing_known_is_not_passed_over():
     assert heard(warning("one"), warning("two")).unread == ["borg: one", "borg: two"]
 
 
+def test_a_lock_that_a_killed_borg_left_is_no_entry_that_was_not_read():
+    killed = "Killed stale lock laptop@3281355014145.23479-0."
+    assert heard(warning(killed, name="borg.locking")).unread == []
+    assert understand(warning(killed, name="borg.locking")) == Said("INFO", killed)
+
+
 def test_only_so_many_names_are_kept():
     lines = [line(type="file_status", status="E", path=str(number)) for number in range(5000)]
     assert len(heard(*lines).unread) == 1000

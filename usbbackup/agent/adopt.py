@@ -6,7 +6,7 @@ import signal
 from contextlib import suppress
 
 from usbbackup import kernel
-from usbbackup.child import one_ends
+from usbbackup.child import members, one_ends
 from usbbackup.history import History, RunRecord
 from usbbackup.outcome import Outcome, Result
 from usbbackup.text import safe
@@ -31,7 +31,7 @@ async def _end(history: History, run: RunRecord) -> str:
 
 async def _end_engine(run: RunRecord) -> bool:
     pid = run.engine_pid
-    if pid is None or not _is_the_engine(run):
+    if pid is None or not _is_the_engine(run) or not members(pid):
         return False
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGTERM)

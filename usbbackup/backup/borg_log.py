@@ -58,6 +58,8 @@ def understand(line: bytes) -> Said | FileStatus | Moved | None:
             return Moved(size, files)
         case {"type": "file_status", "status": str(status), "path": str(path)}:
             return FileStatus(status, path)
+        case {"type": "log_message", "levelname": "WARNING", "name": "borg.locking", "message": str(text)}:
+            return Said("INFO", text)  # locks that a killed borg left were taken away: no entry is missing
         case {"type": "log_message", "levelname": str(level), "message": str(text), "msgid": str(msgid)}:
             return Said(level, text, msgid)
         case {"type": "log_message", "levelname": str(level), "message": str(text)}:
