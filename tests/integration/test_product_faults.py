@@ -107,9 +107,7 @@ def test_an_agent_that_is_killed_leaves_no_engine_and_the_next_one_completes(hou
     house.start()
     (run,) = house.runs()
     assert run["outcome"] == "interrupted"
-    assert run["message"].startswith(
-        "the agent ended before the run did"
-    )  # and its engine, perhaps
+    assert run["message"].startswith("the agent ended before the run did")  # and its engine, perhaps
     house.done("start", "--wait")
     assert outcomes(house.runs()) == ["interrupted", "success"]
     (snapshot,) = house.snapshots()
