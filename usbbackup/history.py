@@ -1,7 +1,7 @@
 """What was run, on which drive and with what end: the memory that outlives the agent and the drive."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -239,6 +239,16 @@ class History:
         """The latest decisions, newest first."""
         where, values = _where(job=job, drive=drive)
         return self._ask(Decision, f"{_DECISION} {where} ORDER BY id DESC LIMIT ?", *values, limit)
+
+    def decisions_about(self, job: str, drives: Sequence[str], limit: int = 20) -> list[Decision]:
+        """The latest decisions on a job, and those on its drives that concern every job, newest first."""
+        marks = ", ".join("?" * len(drives))
+        return self._ask(
+            Decision,
+            f"{_DECISION} WHERE job = ? OR (job IS NULL AND drive IN ({marks})) ORDER BY id DESC LIMIT ?",
+            *map(safe, (job, *drives)),
+            limit,
+        )
 
     def attachment(self, key: str, drive: str) -> str:
         """The id of the stay of a drive that `key` names, begun now if new; its other stays have ended."""

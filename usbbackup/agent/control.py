@@ -1,10 +1,12 @@
 """The control socket: what the command line asks of a running agent, answered in Varlink."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from importlib import resources
-from typing import Any
 
-from usbbackup.agent import desk
+from usbbackup.agent import desk, enrolling
+from usbbackup.agent.desk import Answer, Record
 from usbbackup.agent.dispatcher import CancelRuns, Wish, running
 from usbbackup.agent.events import Event
 from usbbackup.agent.historian import ask
@@ -14,10 +16,12 @@ from usbbackup.agent.varlink_server import Handler, VarlinkServer
 from usbbackup.agent.world import World
 from usbbackup.drives.monitor import LookAgain
 from usbbackup.errors import NotNowError
-from usbbackup.otp import Server, Target, call, cast, tree
-from usbbackup.outcome import Progress
+from usbbackup.offload import in_thread
+from usbbackup.otp import CallTimeoutError, Server, Target, call, cast, tree
 
-Answer = dict[str, Any]
+SPACE_SECONDS = 2.0  # a drive that hangs does not tell its free space, and must not hold up the answer
+SETTLE_SECONDS = 5.0  # what is asked only to be shown does not wait longer for drives that are being tried
+NO_HISTORY = "the run history cannot be read now; see the journal: journalctl --user -u usbbackup"
 
 
 class Control(Server):
@@ -39,6 +43,7 @@ class Control(Server):
             "Cancel": self.cancel,
             "Reload": self.reload,
             "Drives": self.drives,
+            "About": self.about,
             "Enrol": self.enrol,
             "Forget": self.forget,
             "Snapshots": self.snapshots,
@@ -54,42 +59,34 @@ class Control(Server):
     async def status(self, parameters: Answer) -> Answer:
         """Drives, jobs, what runs; a drive that waits is tried once more."""
         cast(self._monitor, LookAgain())
-        picture = await self._picture()
-        runs = [run_record(order) for order in running(self._world)]
-        world = self._world
-        told = await ask(
+        world, picture = self._world, await self._picture()
+        runs = [run_record(order) for order in running(world)]
+        lasts = await ask(
             world.registry.via(HISTORIAN),
-            lambda history: desk.status(world, picture, history, pid=world.pid, runs=runs),
+            lambda history: desk.last_runs(world.config, picture, history),
             None,
         )
-        if told is None:
-            raise NotNowError(
-                "the history cannot be read now", "see the journal: journalctl --user -u usbbackup"
-            )
-        return {"status": told}
+        shown = await self._shown(picture)
+        told = desk.status(world, picture, shown, lasts or {}, pid=world.pid, runs=runs)
+        return {"status": told, "troubles": [NO_HISTORY] if lasts is None else []}
 
     async def start(self, parameters: Answer) -> AsyncIterator[Answer]:
         """Start runs; with `wait` tell how they go until all are over."""
         await self._settled()
-        picture = await self._picture()
-        pairs = desk.chosen(
-            self._world.config, picture.sightings, parameters["jobs"], parameters.get("drive")
-        )
+        world, picture = self._world, await self._picture()
+        pairs = desk.chosen(world.config, picture.sightings, parameters["jobs"], parameters.get("drive"))
+        if (error := desk.in_the_way(running(world), pairs, parameters)) is not None:
+            raise error
         wish = Wish(tuple(pairs), parameters["accept_source"], parameters["dry_run"])
-        with self._world.hub.stream() as events:
+        with world.hub.stream() as events:
             orders = [order for order in await call(self._dispatcher, wish, None) if isinstance(order, Order)]
             if not orders:
                 raise NotNowError("the drive left just now", "plug it in again")
-            waiting = {order.run for order in orders}
             for order in orders:
                 yield {"event": _begun(order).record()}
-            async for event in events if parameters["wait"] else _nothing():
-                if event.run in waiting:
+            if parameters["wait"]:
+                async for event in _until_ended(events, {order.run for order in orders}):
                     yield {"event": event.record()}
-                    if event.event == "ended":
-                        waiting.discard(event.run)
-                if not waiting:
-                    return
 
     async def cancel(self, parameters: Answer) -> Answer:
         """End runs because the user says so."""
@@ -106,29 +103,39 @@ class Control(Server):
 
     async def drives(self, parameters: Answer) -> Answer:
         """Every drive that the configuration means."""
-        await self._settled()
-        return {"drives": desk.drives(await self._picture())}
+        with suppress(CallTimeoutError):
+            await self._settled(SETTLE_SECONDS)
+        return {"drives": await self._shown(await self._picture())}
+
+    async def about(self, parameters: Answer) -> Answer:
+        """What a word means: a job with the drives it goes to, or one drive."""
+        picture = await self._picture()
+        job, meant = desk.about(self._world.config, picture.sightings, parameters["word"])
+        return {"job": job, "drives": desk.drives(desk.Picture(meant), desk.nothing_known)}
 
     async def enrol(self, parameters: Answer) -> Answer:
-        """Enrol a drive."""
+        """Enrol a drive; on a thread, since the drive is written to."""
         await self._settled()
-        picture = await self._picture()
-        made = desk.enrol(
-            self._world, picture.sightings, parameters.get("drive"), read_only=parameters["read_only"]
+        before, word = (await self._picture()).sightings, parameters.get("drive")
+        sighting, needed = await in_thread(
+            lambda: enrolling.enrol(self._world, before, word, read_only=parameters["read_only"])
         )
         await self._settled()
-        return {"drive": made.record()}
+        return enrolling.enrolled(await self._picture(), sighting, needed)
 
     async def forget(self, parameters: Answer) -> Answer:
         """Take an enrolment back."""
-        drive = desk.forget(self._world, (await self._picture()).sightings, parameters["drive"])
+        sighting = enrolling.forget(self._world, (await self._picture()).sightings, parameters["drive"])
         await self._settled()
-        return {"drive": drive}
+        return {"drive": enrolling.forgotten(await self._picture(), sighting)}
 
-    async def snapshots(self, parameters: Answer) -> Answer:
-        """What the drives hold that are plugged in."""
+    async def snapshots(self, parameters: Answer) -> AsyncIterator[Answer]:
+        """What the drives hold that are plugged in, in several answers."""
         sightings = (await self._picture()).sightings
-        return await desk.snapshots(self._world, sightings, parameters.get("drive"), parameters.get("job"))
+        async for answer in desk.snapshots(
+            self._world, sightings, parameters.get("drive"), parameters.get("job")
+        ):
+            yield answer
 
     async def watch(self, parameters: Answer) -> AsyncIterator[Answer]:
         """What happens to runs, from now on."""
@@ -145,10 +152,17 @@ class Control(Server):
         picture: desk.Picture = await call(self._dispatcher, "picture", None)
         return picture
 
-    async def _settled(self) -> None:
-        """Wait until every drive that can be tried has been tried."""
+    async def _shown(self, picture: desk.Picture) -> list[Record]:
+        try:
+            async with asyncio.timeout(SPACE_SECONDS):
+                return await in_thread(desk.drives, picture)
+        except TimeoutError:
+            return desk.drives(picture, desk.nothing_known)
+
+    async def _settled(self, patience: float | None = None) -> None:
+        """Wait until every drive that can be tried has been tried. Raises CallTimeoutError."""
         cast(self._monitor, LookAgain())
-        await call(self._monitor, "settled", None)
+        await call(self._monitor, "settled", patience)
 
 
 def reload(world: World, monitor: Target) -> None:
@@ -159,10 +173,15 @@ def reload(world: World, monitor: Target) -> None:
 
 
 def _begun(order: Order) -> Event:
-    progress: Progress = order.progress
-    return Event("queued", order.run, order.job.name, order.drive.uuid, progress)
+    return Event("queued", order.run, order.job.name, order.drive.uuid, order.progress)
 
 
-async def _nothing() -> AsyncIterator[Event]:
-    return
-    yield
+async def _until_ended(events: AsyncIterator[Event], waiting: set[str]) -> AsyncIterator[Event]:
+    """What happens to these runs, until all of them are over."""
+    async for event in events:
+        if event.run in waiting:
+            yield event
+        if event.event == "ended":
+            waiting.discard(event.run)
+        if not waiting:
+            return

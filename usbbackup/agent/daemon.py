@@ -30,24 +30,16 @@ from usbbackup.sandbox import landlock_abi
 LEAST_ABI = 2  # of Landlock: before that it cannot allow renames between directories
 
 
-def real_world(env: Mapping[str, str], otherwise: Config | None = None) -> World:
-    """This machine. Raises ConfigError where the configuration is wrong and there is no `otherwise`."""
+def real_world(env: Mapping[str, str], config: Config | None = None) -> World:
+    """This machine, with the user's configuration or another one. Raises ConfigError where it is wrong."""
     paths = Paths.of(env)
     clock = SystemClock()
 
     def read() -> Config:
         return load(paths.config_file, paths.home)
 
-    def read_or() -> Config:
-        try:
-            return read()
-        except ConfigError:
-            if otherwise is None:
-                raise
-            return otherwise
-
     return World(
-        config=read_or(),
+        config=config or read(),
         load=read,
         paths=paths,
         env=env,
@@ -155,16 +147,32 @@ def the_only_agent(paths: Paths) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            other = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
             raise NotNowError(
-                f"another agent runs already, process {other}",
-                "stop it with: systemctl --user stop usbbackup",
+                f"another agent runs already, process {_told(lock) or 'unknown'}",
+                "stop it with: systemctl --user stop usbbackup (a `usbbackup start` ends by itself)",
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(lock)
+
+
+def agent_pid(paths: Paths) -> int | None:
+    """The process that took the lock last, as the lock tells; it may have ended since."""
+    try:
+        lock = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        return _told(lock)
+    finally:
+        os.close(lock)
+
+
+def _told(lock: int) -> int | None:
+    words = os.pread(lock, 20, 0).strip()
+    return int(words) if words.isdigit() else None
 
 
 def _open_lock(path: Path) -> int:

@@ -1,24 +1,38 @@
 """What can be asked about drives, jobs and runs; the same answers with and without a running agent."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
+from typing import Any
 
 from usbbackup.agent import due
-from usbbackup.agent.status import agent_record, drive_record, drive_view, job_records
+from usbbackup.agent.run import Order
+from usbbackup.agent.status import Last, agent_record, drive_record, drive_view, job_records, on_drives
 from usbbackup.agent.world import World
 from usbbackup.backup.snapshots import Reader, Snapshot, on
 from usbbackup.clock import rfc3339
 from usbbackup.config import Config, JobConfig
-from usbbackup.drives import enrolment
 from usbbackup.drives.admit import Ready
-from usbbackup.drives.layout import RootOwnedError
 from usbbackup.drives.monitor import Sighting
 from usbbackup.drives.ready import Absent, Refused, Waiting
 from usbbackup.drives.resolve import resolve
-from usbbackup.errors import NotAllowedError, NotNowError, UsageError
+from usbbackup.drives.survey import Space, space
+from usbbackup.errors import (
+    BY_CODE,
+    NoSuchDriveError,
+    NoSuchJobError,
+    NotNowError,
+    UsageError,
+    UsbbackupError,
+)
 from usbbackup.history import History
 from usbbackup.text import did_you_mean, safe
+
+AT_ONCE = 500  # snapshots in one answer, so that any number of them goes over the socket
+
+Answer = dict[str, Any]
+Record = dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -31,37 +45,37 @@ class Picture:
     locked: Mapping[str, str] = field(default_factory=dict)  # UUID -> why a job there waits for its secret
 
 
-@dataclass(frozen=True)
-class Enrolment:
-    """What came of a wish to enrol: the drive, or the one command that root must run before."""
-
-    drive: dict[str, object]
-    command: tuple[str, ...] | None = None
-    message: str | None = None
-    hint: str | None = None
-
-    def record(self) -> dict[str, object]:
-        """As it goes over the control socket."""
-        command = list(self.command) if self.command else None
-        return {"drive": self.drive, "command": command, "message": self.message, "hint": self.hint}
-
-
 def status(
-    world: World, picture: Picture, history: History, *, pid: int | None, runs: Iterable[dict[str, object]]
-) -> dict[str, object]:
-    """The whole of `status --json`."""
+    world: World,
+    picture: Picture,
+    shown: Sequence[Record],
+    lasts: Mapping[tuple[str, str], Last],
+    *,
+    pid: int | None,
+    runs: Iterable[Record],
+) -> Record:
+    """The whole of `status --json`, from the drives as shown and the last runs."""
     return {
         "agent": agent_record(pid, world.since),
-        "drives": drives(picture),
-        "jobs": job_records(world.config, picture.sightings, picture.verdicts, history, world.clock.now()),
+        "drives": list(shown),
+        "jobs": job_records(world.config, picture.sightings, picture.verdicts, lasts, world.clock.now()),
         "runs": list(runs),
     }
 
 
-def drives(picture: Picture) -> list[dict[str, object]]:
-    """Every drive that the configuration means."""
+def last_runs(config: Config, picture: Picture, history: History) -> dict[tuple[str, str], Last]:
+    """What the history knows of each job on each drive."""
+    return {
+        (job.name, s.uuid): Last(history.last_good(job.name, s.uuid), history.last_run(job.name, s.uuid))
+        for job in config.jobs
+        for s in on_drives(config, job, picture.sightings)
+    }
+
+
+def drives(picture: Picture, space: Space = space) -> list[Record]:
+    """Every drive that the configuration means. It may block where a drive hangs."""
     return [
-        drive_record(drive_view(s, s.uuid in picture.busy, picture.locked.get(s.uuid)))
+        drive_record(drive_view(s, s.uuid in picture.busy, picture.locked.get(s.uuid), space))
         for s in picture.sightings
     ]
 
@@ -69,135 +83,138 @@ def drives(picture: Picture) -> list[dict[str, object]]:
 def chosen(
     config: Config, sightings: Sequence[Sighting], jobs: Sequence[str], drive: str | None
 ) -> list[tuple[JobConfig, str]]:
-    """Which jobs on which drives `start` means. Raises UsageError, NotNowError or NotAllowedError."""
+    """Which jobs on which drives `start` means. Raises UsageError, or why no drive is ready."""
     wanted = [job_named(config, name) for name in jobs] or list(config.jobs)
     among = [sighting_named(sightings, drive)] if drive else list(sightings)
-    pairs = [(job, s) for job, s in product(wanted, among) if _goes_to(config, job, s)]
-    for job in wanted if jobs else ():
-        if not any(other is job for other, _ in pairs):
-            raise UsageError(f"job '{job.name}' does not go to that drive", "see `drives:` of the job")
+    pairs = [(job, s) for job, s in product(wanted, among) if goes_to(config, job, s)]
+    if drive and (astray := _astray(wanted, pairs, every=bool(jobs))):
+        raise UsageError(
+            f"{astray} does not go to the drive '{safe(among[0].name)}'", "see `drives:` of jobs"
+        )
     ready = [(job, s.uuid) for job, s in pairs if isinstance(s.decision, Ready)]
-    missed = [job for job in wanted if jobs and job.name not in {other.name for other, _ in ready}]
-    if missed or not ready:
-        names = {job.name for job in missed}
-        raise _not_ready([s for job, s in pairs if not names or job.name in names])
+    waiting = {job.name for job in wanted} - {job.name for job, _ in ready}
+    if not ready or (jobs and waiting):
+        raise not_ready(s for job, s in pairs if job.name in waiting)
     return ready
 
 
+def _astray(wanted: Sequence[JobConfig], pairs: Sequence[tuple[JobConfig, Sighting]], every: bool) -> str:
+    """The first job that was named and goes nowhere; without names it is enough that one goes."""
+    going = {job.name for job, _ in pairs}
+    lost = [job.name for job in wanted if job.name not in going]
+    if not lost or (going and not every):
+        return ""
+    return f"job '{lost[0]}'" if every else "any job"
+
+
+def in_the_way(
+    orders: Iterable[Order], pairs: Collection[tuple[JobConfig, str]], wish: Answer
+) -> NotNowError | None:
+    """A run that goes on serves whoever asks for it, unless it is of another kind than the one asked for."""
+    wanted = {(job.name, uuid) for job, uuid in pairs}
+    for order in orders:
+        if (order.job.name, order.drive.uuid) not in wanted:
+            continue
+        if order.dry_run != wish["dry_run"] or (wish["accept_source"] and not order.accept_source):
+            what = "a dry run" if order.dry_run else "a run"
+            return NotNowError(
+                f"{what} of job '{order.job.name}' goes on already",
+                f"wait for its end, or end it: usbbackup cancel {order.job.name}",
+            )
+    return None
+
+
+def about(config: Config, sightings: Sequence[Sighting], word: str) -> tuple[str | None, list[Sighting]]:
+    """What a word means: a job with the drives it goes to, or one drive. Raises UsageError."""
+    for job in config.jobs:
+        if job.name == word:
+            return job.name, [s for s in sightings if goes_to(config, job, s)]
+    try:
+        return None, [sighting_named(sightings, word)]
+    except NoSuchDriveError:
+        jobs = [job.name for job in config.jobs]
+        names = {name for s in sightings for name in (s.verdict.drive.name, s.name, s.uuid)}
+        guess = did_you_mean(word, [*jobs, *names])
+        raise UsageError(
+            f"there is no job or drive '{safe(word)}'{guess}", "see `usbbackup status` for jobs and drives"
+        ) from None
+
+
 def job_named(config: Config, name: str) -> JobConfig:
-    """The job of that name. Raises UsageError with the nearest."""
+    """The job of that name. Raises NoSuchJobError with the nearest."""
     for job in config.jobs:
         if job.name == name:
             return job
-    names = [job.name for job in config.jobs]
-    raise UsageError(
-        f"there is no job '{safe(name)}'{did_you_mean(name, names)}", f"jobs are: {', '.join(names)}"
-    )
+    raise _no_job(name, [job.name for job in config.jobs])
+
+
+def _no_job(name: str, names: Sequence[str]) -> NoSuchJobError:
+    hint = f"jobs are: {', '.join(names)}" if names else "the configuration has no jobs"
+    return NoSuchJobError(f"there is no job '{safe(name)}'{did_you_mean(name, names)}", hint)
 
 
 def sighting_named(sightings: Sequence[Sighting], word: str) -> Sighting:
     """The drive that a word on the command line means. Raises UsageError."""
-    views = [drive_view(sighting) for sighting in sightings]
+    views = [drive_view(sighting, space=nothing_known) for sighting in sightings]
     return sightings[views.index(resolve(word, views))]
 
 
-def _goes_to(config: Config, job: JobConfig, sighting: Sighting) -> bool:
+def nothing_known(mount_point: bytes) -> None:
+    """Ask no file system for its space: one that hangs would hold up the answer."""
+
+
+def goes_to(config: Config, job: JobConfig, sighting: Sighting) -> bool:
+    """Is this one of the drives of that job?"""
     return any(entry.name == sighting.verdict.drive.name for entry in config.drives_of(job))
 
 
-def _not_ready(sightings: Sequence[Sighting]) -> NotNowError | NotAllowedError:
-    """Why none of these drives can be used: what is nearest to working comes first."""
-    for kind in (Waiting, Refused, Absent):
-        for decision in (s.decision for s in sightings):
-            match decision:
-                case Refused(reason, remedy, NotAllowedError.code) if kind is Refused:
-                    return NotAllowedError(reason, remedy)
-                case Waiting(reason=reason, remedy=remedy) | Refused(reason, remedy) | Absent(reason, remedy):
-                    if isinstance(decision, kind):
-                        return NotNowError(reason, remedy)
-    return NotNowError("no drive of the configuration is plugged in")
+_NEAREST = (Waiting, Refused, Absent)  # to being ready
 
 
-def enrol(world: World, sightings: Sequence[Sighting], word: str | None, *, read_only: bool) -> Enrolment:
-    """Enrol the drive that is meant; without a word the only unknown one that is plugged in."""
-    sighting = sighting_named(sightings, word) if word else _only_unknown(sightings)
-    verdict = sighting.verdict
-    if verdict.device is None or isinstance(sighting.decision, Absent):
-        raise _not_ready([sighting])
-    if verdict.row is None:
-        raise _not_ready([sighting])
-    try:
-        enrolment.enrol(
-            verdict.device,
-            verdict.row,
-            world.host,
-            world.records,
-            name=verdict.drive.name,
-            now=world.clock.now(),
-            read_only=read_only,
-        )
-    except RootOwnedError as error:
-        return Enrolment(drive_record(drive_view(sighting)), error.command, error.message, error.hint)
-    return Enrolment(drive_record(drive_view(sighting)))
+def not_ready(sightings: Iterable[Sighting]) -> UsbbackupError:
+    """Why none of these drives can be used: what is nearest to being ready comes first."""
+    decisions = [s.decision for s in sightings if not isinstance(s.decision, Ready)]
+    match sorted(decisions, key=lambda decision: _NEAREST.index(type(decision))):
+        case [Refused(reason, remedy, code), *_]:
+            return BY_CODE[code](reason, remedy)
+        case [nearest, *_]:
+            return NotNowError(nearest.reason, nearest.remedy)
+        case _:
+            return NotNowError("no drive of the configuration is plugged in")
 
 
 async def snapshots(
     world: World, sightings: Sequence[Sighting], word: str | None, job: str | None
-) -> dict[str, object]:
-    """What the enrolled drives hold that are plugged in, and the troubles met on the way."""
+) -> AsyncIterator[Answer]:
+    """What the enrolled drives hold that are plugged in, and the troubles met on the way, in several answers.
+
+    Raises UsageError for a drive or job that nothing is known of, or why no drive can be read.
+    """
     among = [sighting_named(sightings, word)] if word else list(sightings)
     readable = [s for s in among if s.verdict.row is not None and s.verdict.record is not None]
     if not readable:
-        raise _not_ready(among)
+        raise not_ready(among)
     reader = Reader({job.name: job for job in world.config.jobs}, world.programs, world.paths, world.clock)
-    records: list[dict[str, object]] = []
-    troubles: list[str] = []
+    known = {job.name for job in world.config.jobs}
     for sighting in readable:
         with sighting.pin(world, writing=False) as pin:
             found = await on(pin, reader)
-        records += [_snapshot_record(s, sighting) for s in found.snapshots if job in (None, s.job)]
-        troubles += found.troubles
-    return {"snapshots": records, "troubles": troubles}
+        known |= {snapshot.job for snapshot in found.snapshots}
+        records = (_snapshot_record(s, sighting) for s in found.snapshots if job in (None, s.job))
+        while some := list(islice(records, AT_ONCE)):
+            yield {"snapshots": some, "troubles": []}
+        yield {"snapshots": [], "troubles": list(found.troubles)}
+    if job is not None and job not in known:
+        raise _no_job(job, sorted(known))
 
 
-def _snapshot_record(snapshot: Snapshot, sighting: Sighting) -> dict[str, object]:
+def _snapshot_record(snapshot: Snapshot, sighting: Sighting) -> Record:
+    path = snapshot.path and os.fsencode(snapshot.path).decode("utf-8", "backslashreplace")
     return {
         "snapshot": snapshot.snapshot,
         "job": snapshot.job,
         "drive": sighting.uuid,
         "engine": snapshot.engine,
         "time": rfc3339(snapshot.time),
-        "path": snapshot.path,
+        "path": path,
     }
-
-
-def _only_unknown(sightings: Sequence[Sighting]) -> Sighting:
-    unknown = [s for s in sightings if s.verdict.record is None and s.verdict.row is not None]
-    match unknown:
-        case [one]:
-            return one
-        case []:
-            raise _nothing_to_enrol(sightings)
-        case several:
-            names = ", ".join(f"'{safe(s.name)}' ({s.uuid})" for s in several)
-            raise UsageError(
-                f"several unknown drives are plugged in: {names}", "say which: drives enrol UUID"
-            )
-
-
-def _nothing_to_enrol(sightings: Sequence[Sighting]) -> NotNowError:
-    known = [s for s in sightings if s.verdict.record is not None and s.verdict.row is not None]
-    if known:
-        names = " and ".join(f"'{safe(s.name)}'" for s in known)
-        return NotNowError(f"no unknown drive is plugged in; {names} is enrolled already")
-    error = _not_ready(sightings)
-    return NotNowError(error.message, error.hint)
-
-
-def forget(world: World, sightings: Sequence[Sighting], word: str) -> dict[str, object]:
-    """Take the enrolment of a drive back; nothing on it changes."""
-    sighting = sighting_named(sightings, word)
-    if sighting.verdict.record is None:
-        raise UsageError(f"the drive '{safe(sighting.name)}' is not enrolled")
-    enrolment.forget(sighting.uuid, world.records)
-    return drive_record(drive_view(sighting))

@@ -1,29 +1,43 @@
 """Commands without an agent: the same tree for as long as one command needs it, or no tree at all."""
 
 import asyncio
+import logging
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from contextlib import closing
 
-from usbbackup.agent import daemon, desk
+from usbbackup.agent import daemon, desk, enrolling
 from usbbackup.agent.control import Control
+from usbbackup.agent.desk import Answer
+from usbbackup.agent.status import Last, silent_agent_record
 from usbbackup.agent.tree import MONITOR, tree
 from usbbackup.agent.world import World
 from usbbackup.config import Config
 from usbbackup.drives.monitor import Sighting, verdicts
 from usbbackup.drives.ready import Candidate, Verdict, Waiting, Why
-from usbbackup.history import History
+from usbbackup.drives.survey import space
+from usbbackup.errors import ConfigError, NotNowError
+from usbbackup.history import History, HistoryError
 from usbbackup.otp import start, stop
 
-Answer = dict[str, Any]
+NO_JOBS = Config(jobs=())  # where there is no configuration: the drives that are then meant
 
 
 def runs(world: World, parameters: Answer, tell: Callable[[Answer], None]) -> None:
-    """Do what `Start` does of a running agent, and wait for the end. Raises what it would answer."""
+    """Do what `Start` does of a running agent, and wait for the end. Raises what it would answer.
+
+    Raises NotNowError where this process is told to end meanwhile, after its runs have ended in order.
+    """
+    logging.getLogger("usbbackup").setLevel(logging.ERROR)  # how runs go is told by `tell`
     with daemon.the_only_agent(world.paths):
-        asyncio.run(_runs(world, parameters, tell))
+        try:
+            asyncio.run(_runs(world, parameters, tell))
+        except asyncio.CancelledError:
+            raise NotNowError("told to stop", "the next backup goes on from there") from None
 
 
 async def _runs(world: World, parameters: Answer, tell: Callable[[Answer], None]) -> None:
+    _end_with_the_process()
     root = await start(tree(world, scheduled=False, listening=False), name="usbbackup")
     try:
         control = Control(world, world.registry.via(MONITOR))
@@ -32,6 +46,14 @@ async def _runs(world: World, parameters: Answer, tell: Callable[[Answer], None]
             tell(answer["event"])
     finally:
         await stop(root, "shutdown")
+
+
+def _end_with_the_process() -> None:
+    """TERM and HUP cancel what goes on, as INT does by itself (asyncio.Runner): no run is merely dropped."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - called from a coroutine
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 def picture(world: World) -> desk.Picture:
@@ -50,33 +72,71 @@ def _sighting(verdict: Verdict) -> Sighting:
             return Sighting(verdict, decision)
 
 
-def status(env: Mapping[str, str]) -> Answer:
-    """What `Status` would answer, from the history and one look at the drives."""
-    world = daemon.real_world(env, otherwise=Config(jobs=()))
-    history = History.open(world.paths.history_db, world.clock, readonly=True)
+def status(env: Mapping[str, str], *, silent: bool = False) -> Answer:
+    """What `Status` would answer, from the history and one look at the drives, whatever is wrong.
+
+    `silent`: an agent runs, and does not answer. `configuration` is None, or why there is none to go by.
+    """
+    world, wrong = _any_world(env)
+    seen = picture(world)
+    lasts: dict[tuple[str, str], Last] = {}
+    troubles: list[str] = []
     try:
-        return desk.status(world, picture(world), history, pid=None, runs=[])
-    finally:
-        history.close()
+        with closing(History.open(world.paths.history_db, world.clock, readonly=True)) as history:
+            lasts = desk.last_runs(world.config, seen, history)
+    except HistoryError as error:
+        troubles.append(error.message)
+    drives = desk.drives(seen, desk.nothing_known if silent else space)  # a drive that hangs may be the cause
+    told = desk.status(world, seen, drives, lasts, pid=None, runs=[])
+    if silent:
+        told["agent"] = silent_agent_record(daemon.agent_pid(world.paths))
+    return {"status": told, "troubles": troubles, "configuration": wrong and wrong.message}
 
 
-def snapshots(env: Mapping[str, str], parameters: Answer) -> Answer:
-    """What `Snapshots` would answer."""
-    world = daemon.real_world(env, otherwise=Config(jobs=()))
-    return asyncio.run(
-        desk.snapshots(world, picture(world).sightings, parameters["drive"], parameters["job"])
-    )
-
-
-def drives(env: Mapping[str, str], method: str, parameters: Answer) -> Answer:
-    """What `Drives`, `Enrol` and `Forget` would answer."""
-    world = daemon.real_world(env, otherwise=Config(jobs=()))
+def answer(env: Mapping[str, str], method: str, parameters: Answer) -> Answer:
+    """What an agent would answer to a method about drives. Raises ConfigError for a wrong configuration."""
+    world = _world(env)
     seen = picture(world)
     match method:
-        case "Enrol":
-            made = desk.enrol(world, seen.sightings, parameters["drive"], read_only=parameters["read_only"])
-            return {"drive": made.record()}
-        case "Forget":
-            return {"drive": desk.forget(world, seen.sightings, parameters["drive"])}
-        case _:
+        case "Drives":
             return {"drives": desk.drives(seen)}
+        case "About":
+            job, meant = desk.about(world.config, seen.sightings, parameters["word"])
+            return {"job": job, "drives": desk.drives(desk.Picture(meant))}
+        case "Enrol":
+            sighting, needed = enrolling.enrol(
+                world, seen.sightings, parameters["drive"], read_only=parameters["read_only"]
+            )
+            return enrolling.enrolled(picture(world), sighting, needed)
+        case "Forget":
+            sighting = enrolling.forget(world, seen.sightings, parameters["drive"])
+            return {"drive": enrolling.forgotten(picture(world), sighting)}
+        case _:
+            raise ValueError(f"{method} needs an agent")
+
+
+def snapshots(env: Mapping[str, str], parameters: Answer) -> list[Answer]:
+    """What `Snapshots` would answer."""
+
+    async def all_answers() -> list[Answer]:
+        world = _world(env)
+        found = desk.snapshots(world, picture(world).sightings, parameters["drive"], parameters["job"])
+        return [answer async for answer in found]
+
+    return asyncio.run(all_answers())
+
+
+def _world(env: Mapping[str, str]) -> World:
+    """This machine; without a configuration its defaults hold. Raises ConfigError for a wrong one."""
+    world, wrong = _any_world(env)
+    if wrong is not None and world.paths.config_file.exists():
+        raise wrong
+    return world
+
+
+def _any_world(env: Mapping[str, str]) -> tuple[World, ConfigError | None]:
+    """This machine, whatever its configuration is like."""
+    try:
+        return daemon.real_world(env), None
+    except ConfigError as error:
+        return daemon.real_world(env, NO_JOBS), error

@@ -1,7 +1,7 @@
 """What is going on, as `status --json` tells it and as one sentence for the service manager."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from usbbackup import __version__
 from usbbackup.agent import due
@@ -10,11 +10,19 @@ from usbbackup.clock import Clock, rfc3339
 from usbbackup.config import Config, JobConfig
 from usbbackup.drives.admit import Ready
 from usbbackup.drives.monitor import Sighting
-from usbbackup.drives.survey import DriveView, view
-from usbbackup.history import History
+from usbbackup.drives.survey import DriveView, Space, space, view
+from usbbackup.history import RunRecord
 from usbbackup.otp import Node
 from usbbackup.outcome import Phase
 from usbbackup.text import safe
+
+
+@dataclass(frozen=True)
+class Last:
+    """What the history knows of a job on a drive."""
+
+    good: RunRecord | None = None
+    run: RunRecord | None = None  # the latest, whatever became of it
 
 
 def agent_record(pid: int | None, since: float | None) -> dict[str, object]:
@@ -27,15 +35,22 @@ def agent_record(pid: int | None, since: float | None) -> dict[str, object]:
     }
 
 
-def drive_view(sighting: Sighting, busy: bool = False, locked: str | None = None) -> DriveView:
+def silent_agent_record(pid: int | None) -> dict[str, object]:
+    """An agent that runs and does not answer."""
+    return {"running": True, "pid": pid, "version": None, "since": None}
+
+
+def drive_view(
+    sighting: Sighting, busy: bool = False, locked: str | None = None, space: Space = space
+) -> DriveView:
     """A drive as people see it; `locked` is why a job there waits for its secret."""
     if isinstance(sighting.decision, Ready):
-        shown = view(sighting.verdict)
+        shown = view(sighting.verdict, space)
         if locked is not None and not busy:
             return replace(shown, state="waiting", reason=locked, remedy=None)
         notes = " ".join(sighting.decision.notes) or None
         return replace(shown, state="busy" if busy else "ready", reason=notes, remedy=None)
-    return view(replace(sighting.verdict, decision=sighting.decision))
+    return view(replace(sighting.verdict, decision=sighting.decision), space)
 
 
 def drive_record(drive: DriveView) -> dict[str, object]:
@@ -57,43 +72,45 @@ def drive_record(drive: DriveView) -> dict[str, object]:
 
 def job_records(
     config: Config,
-    sightings: Iterable[Sighting],
+    sightings: Sequence[Sighting],
     verdicts: Mapping[tuple[str, str], due.Verdict],
-    history: History,
+    lasts: Mapping[tuple[str, str], Last],
     now: float,
 ) -> list[dict[str, object]]:
     """Each job with its state on each drive that it goes to."""
-    seen = list(sightings)
 
-    def drives_of(job: JobConfig) -> list[Sighting]:
-        names = {entry.name for entry in config.drives_of(job)}
-        return [s for s in seen if s.verdict.drive.name in names and s.verdict.uuid is not None]
+    def on_drive(job: JobConfig, sighting: Sighting) -> dict[str, object]:
+        key = (job.name, sighting.uuid)
+        return _on_drive(job, sighting, verdicts.get(key), lasts.get(key, Last()), now)
 
     return [
         {
             "name": job.name,
             "engine": job.engine,
-            "drives": [
-                _on_drive(job, s, verdicts.get((job.name, s.uuid)), history, now) for s in drives_of(job)
-            ],
+            "drives": [on_drive(job, sighting) for sighting in on_drives(config, job, sightings)],
         }
         for job in config.jobs
     ]
 
 
+def on_drives(config: Config, job: JobConfig, sightings: Sequence[Sighting]) -> list[Sighting]:
+    """The drives that a job goes to, as far as any was ever seen."""
+    names = {entry.name for entry in config.drives_of(job)}
+    return [s for s in sightings if s.verdict.drive.name in names and s.verdict.uuid is not None]
+
+
 def _on_drive(
-    job: JobConfig, sighting: Sighting, verdict: due.Verdict | None, history: History, now: float
+    job: JobConfig, sighting: Sighting, verdict: due.Verdict | None, last: Last, now: float
 ) -> dict[str, object]:
-    last_good = history.last_good(job.name, sighting.uuid)
-    last = history.last_run(job.name, sighting.uuid)
-    verdict = verdict or due.judge(job.every, due.Past(last_good.started if last_good else None), now)
     here = sighting.decision
+    if verdict is None or not isinstance(here, Ready):  # what was decided holds for one stay of a drive
+        verdict = due.judge(job.every, due.Past(last.good.started if last.good else None), now)
     return {
         "uuid": sighting.uuid,
         "due": verdict.due,
         "next_due": rfc3339(verdict.next_due),
-        "last_success": rfc3339(last_good.finished) if last_good else None,
-        "last_outcome": last.outcome if last else None,
+        "last_success": rfc3339(last.good.finished) if last.good else None,
+        "last_outcome": last.run.outcome if last.run else None,
         "last_proven": None,
         "reason": verdict.reason if isinstance(here, Ready) else here.reason,
     }

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from usbbackup.cli.asked import SHORT
 from usbbackup.varlink import Client
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     """Ask, and print which runs end."""
-    with Client.connect(terminal.paths.socket) as agent:
-        cancelled = agent.call("Cancel", job=args.job)["cancelled"]
+    with Client.connect(terminal.paths.socket, SHORT) as agent:
+        cancelled = agent.call("Cancel", SHORT, job=args.job)["cancelled"]
     if args.json:
         terminal.json({"cancelled": cancelled})
     elif cancelled:
-        terminal.say(f"ending {', '.join(cancelled)}")
+        terminal.say(f"ending {', '.join(cancelled)}; what was copied is kept for the next run")
     else:
-        terminal.say("nothing is running")
+        terminal.say(f"job '{args.job}' is not running" if args.job else "nothing is running")
     return 0

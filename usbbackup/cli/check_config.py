@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from usbbackup.text import safe
+
 if TYPE_CHECKING:
     from usbbackup.cli.main import Terminal
 
@@ -28,7 +30,11 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     found = config.load(path, terminal.paths.home)
     jobs = [job.name for job in found.jobs]
     if args.json:
-        terminal.json({"file": str(path), "jobs": jobs, "drives": [drive.name for drive in found.drives]})
+        terminal.json(
+            {"file": safe(str(path)), "jobs": jobs, "drives": [drive.name for drive in found.drives]}
+        )
     else:
-        terminal.say(f"{path} is right: {len(jobs)} job{'s' * (len(jobs) != 1)} ({', '.join(jobs)})")
+        terminal.say(
+            f"{safe(str(path))} is right: {len(jobs)} job{'s' * (len(jobs) != 1)} ({', '.join(jobs)})"
+        )
     return 0

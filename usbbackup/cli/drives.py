@@ -1,13 +1,14 @@
 """`usbbackup drives`: list, enrol and forget drives."""
 
 import argparse
+import shlex
 import subprocess
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from usbbackup.cli import shown
-from usbbackup.errors import NoAgentError, NotNowError
-from usbbackup.varlink import Client
+from usbbackup.cli.asked import SHORT, Answer, asked
+from usbbackup.errors import NotNowError
+from usbbackup.text import safe
 
 if TYPE_CHECKING:
     from usbbackup.cli.main import Terminal
@@ -16,21 +17,23 @@ HELP = "list drives, enrol one for your backups, or forget one"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The four ways to use it."""
+    """The three ways to use it."""
     json = argparse.ArgumentParser(add_help=False)
     json.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer in JSON")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
-    verbs = parser.add_subparsers(dest="verb", metavar="")
-    enrol = verbs.add_parser("enrol", parents=[json], help="say that a drive may hold your backups")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs (left out: list)")
+    may = "say that a drive may hold your backups"
+    enrol = verbs.add_parser("enrol", parents=[json], help=may, description=f"{may.capitalize()}.")
     enrol.add_argument(
         "drive",
         nargs="?",
         metavar="D",
-        help="name, UUID, label, device or mount point; left out: the only unknown drive that is plugged in",
+        help=f"{shown.D}; left out: the only unknown drive that is plugged in",
     )
     enrol.add_argument("--read-only", action="store_true", help="only to read backups that are on it")
-    forget = verbs.add_parser("forget", parents=[json], help="take that back; nothing on the drive changes")
-    forget.add_argument("drive", metavar="D", help="name, UUID, label, device or mount point")
+    back = "take that back; nothing on the drive changes"
+    forget = verbs.add_parser("forget", parents=[json], help=back, description=f"{back.capitalize()}.")
+    forget.add_argument("drive", metavar="D", help=f"{shown.D}; it need not be plugged in")
 
 
 def run(args: argparse.Namespace, terminal: "Terminal") -> int:
@@ -39,48 +42,51 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
         case "enrol":
             _enrol(args, terminal)
         case "forget":
-            drive = _ask(terminal, "Forget", drive=args.drive)["drive"]
-            said = f"the drive '{drive['name']}' is forgotten; its backups stay on it, no more are written"
-            terminal.json(drive) if args.json else terminal.say(said)
+            _forget(args, terminal)
         case _:
-            drives = _ask(terminal, "Drives")["drives"]
+            drives = asked(terminal, "Drives", SHORT)["drives"]
             terminal.json(drives) if args.json else shown.drives(drives, terminal)
     return 0
 
 
 def _enrol(args: argparse.Namespace, terminal: "Terminal") -> None:
-    made = _ask(terminal, "Enrol", drive=args.drive, read_only=args.read_only, adopt=None)["drive"]
-    if made["command"] and _may_run(made, terminal):
-        made = _ask(terminal, "Enrol", drive=args.drive, read_only=args.read_only, adopt=None)["drive"]
+    wish = {"drive": args.drive, "read_only": args.read_only}
+    made = asked(terminal, "Enrol", **wish)
+    if made["command"] and not args.json and _has_run(made, terminal):
+        made = asked(terminal, "Enrol", **wish)
     if made["message"]:
-        raise NotNowError(made["message"], made["hint"])
+        raise NotNowError(safe(made["message"]), made["hint"] and safe(made["hint"]))
     drive = made["drive"]
     if args.json:
         terminal.json(drive)
+        return
+    what = "be read from now on" if args.read_only else "hold your backups from now on"
+    terminal.say(f"{_called(drive)} may {what}")
+
+
+def _forget(args: argparse.Namespace, terminal: "Terminal") -> None:
+    drive = asked(terminal, "Forget", drive=args.drive)["drive"]
+    if args.json:
+        terminal.json(drive)
     else:
-        terminal.say(f"the drive '{drive['name']}' ({drive['uuid']}) may hold your backups from now on")
+        terminal.say(f"{_called(drive)} is forgotten; its backups stay on it, no more are written")
 
 
-def _may_run(made: dict[str, Any], terminal: "Terminal") -> bool:
+def _called(drive: Answer) -> str:
+    return f"the drive '{safe(drive['label'] or drive['name'])}' ({safe(drive['uuid'])})"
+
+
+def _has_run(made: Answer, terminal: "Terminal") -> bool:
     """Offer to run the one command that root must run on a fresh drive; never without being asked."""
-    if not (sys.stdin.isatty() and terminal.out.isatty()):
+    if terminal.stdin is None or not (terminal.stdin.isatty() and terminal.out.isatty()):
         return False
-    import shlex
-
-    terminal.say(made["message"])
-    terminal.say(f"Root has to run once:  {shlex.join(made['command'])}")
+    terminal.say(safe(made["message"]))
+    terminal.say(f"This has to be run once:  {safe(shlex.join(made['command']))}")
     print("Run it now? [y/N] ", end="", file=terminal.out, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if terminal.stdin.readline().strip().lower() not in ("y", "yes"):
         return False
-    return subprocess.run(made["command"], check=False).returncode == 0
-
-
-def _ask(terminal: "Terminal", method: str, **parameters: Any) -> dict[str, Any]:
     try:
-        with Client.connect(terminal.paths.socket) as agent:
-            answer: dict[str, Any] = agent.call(method, **parameters)
-            return answer
-    except NoAgentError:
-        from usbbackup.agent import once
-
-        return once.drives(terminal.env, method, parameters)
+        return subprocess.run(made["command"], check=False).returncode == 0
+    except OSError as error:
+        terminal.complain(f"{safe(made['command'][0])} cannot be run: {error.strerror}")
+        return False

@@ -5,14 +5,18 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
+from textwrap import indent
 from types import ModuleType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from usbbackup import __version__
-from usbbackup.errors import MEANING, Exit, UsbbackupError
+from usbbackup.clock import Clock, SystemClock
+from usbbackup.errors import MEANING, Exit, UsageError, UsbbackupError
 from usbbackup.paths import Paths
+from usbbackup.text import did_you_mean, safe
 
 # Each is a module beside this one, with HELP, arguments(parser) and run(args, terminal) -> exit code.
 COMMANDS = (
@@ -27,6 +31,8 @@ COMMANDS = (
     "daemon",
     "reload",
 )
+INTERRUPTED = 130  # as a shell reports SIGINT
+MOST = 1_000_000  # of anything that a command lists
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Terminal:
     env: Mapping[str, str]
     out: TextIO
     err: TextIO
+    clock: Clock = field(default_factory=SystemClock)
+    stdin: TextIO | None = None  # None: there is nobody to ask
 
     @property
     def paths(self) -> Paths:
@@ -46,58 +54,87 @@ class Terminal:
         """One line for the person or script that asked."""
         print(text, file=self.out)
 
+    def complain(self, message: str, hint: str | None = None) -> None:
+        """What went wrong, beside the answer."""
+        print(f"usbbackup: {message}", file=self.err)
+        if hint:
+            print(indent(hint.rstrip("\n"), "  "), file=self.err)
+
     def json(self, value: object) -> None:
         """One JSON document."""
-        json.dump(value, self.out, indent=2, ensure_ascii=True)
-        self.say()
+        self.say(json.dumps(value, indent=2))
+
+    def json_line(self, value: object) -> None:
+        """One JSON document in one line."""
+        self.say(json.dumps(value))
+
+    def deafen(self) -> None:
+        """Nobody reads any more: what is said from now on goes nowhere, also when Python flushes at exit."""
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(nowhere, self.out.fileno())
+        os.close(nowhere)
 
 
 def entry() -> None:
     """Run as the installed program."""
-    sys.exit(main(sys.argv[1:], Terminal(os.environ, sys.stdout, sys.stderr)))
+    out = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - closed at exit, like the real one
+    if hasattr(out, "reconfigure"):
+        out.reconfigure(errors="backslashreplace")  # whatever the locale cannot say is spelled out
+    sys.exit(main(sys.argv[1:], Terminal(os.environ, out, sys.stderr, stdin=sys.stdin)))
 
 
 def main(argv: Sequence[str], terminal: Terminal) -> int:
     """Run one command and return its exit code."""
-    args = parse(argv)
     try:
-        return finished(command(args.command).run(args, terminal), terminal)
-    except UsbbackupError as error:
-        return refuse(error, args, terminal)
+        code = attempt(argv, terminal)
+        terminal.out.flush()  # now, while a reader that went away can still be met
     except KeyboardInterrupt:
-        return 130  # as a shell reports SIGINT
-    except BrokenPipeError:
-        # The reader went away (`| head`); say nothing more, also not when Python flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED
+    except BrokenPipeError:  # as in `| head`
+        terminal.deafen()
         return Exit.DONE
+    except OSError as error:
+        terminal.deafen()
+        terminal.complain(f"the answer cannot be written: {error.strerror}")
+        return Exit.FAILED
+    return code
+
+
+def attempt(argv: Sequence[str], terminal: Terminal) -> int:
+    """Run one command; expected trouble and our own bugs become exit codes."""
+    try:
+        args = parse(argv)
+        return int(command(args.command).run(args, terminal))
+    except UsbbackupError as error:
+        return refuse(error, argv, terminal)
+    except SystemExit as done:  # help or the version was asked for, and printed
+        return int(done.code or 0)
+    except BrokenPipeError:
+        raise
     except Exception as error:  # noqa: BLE001 - the last frame: every bug ends here, visibly, with its code
-        return confess(error, terminal)
+        return confess(error, argv, terminal)
 
 
-def finished(code: int, terminal: Terminal) -> int:
-    """Whatever was said goes out now, while a reader that went away can still be met."""
-    terminal.out.flush()
-    return int(code)
-
-
-def refuse(error: UsbbackupError, args: argparse.Namespace, terminal: Terminal) -> int:
+def refuse(error: UsbbackupError, argv: Sequence[str], terminal: Terminal) -> int:
     """An expected trouble: a sentence, a hint, a code; with --json the same three as JSON."""
-    if getattr(args, "json", False):
-        terminal.json({"error": {"code": int(error.code), "message": error.message, "hint": error.hint}})
+    if "--json" in argv:
+        told = {"code": int(error.code), "message": error.message, "hint": error.hint}
+        terminal.json_line({"error": told})
     else:
-        print(f"usbbackup: {error.message}", file=terminal.err)
-        if error.hint:
-            print(f"  {error.hint}", file=terminal.err)
+        terminal.complain(error.message, error.hint)
     return int(error.code)
 
 
-def confess(error: Exception, terminal: Terminal) -> int:
+def confess(error: Exception, argv: Sequence[str], terminal: Terminal) -> int:
     """A bug of ours: everything that helps to find it, and code 70."""
     import traceback
 
     traceback.print_exception(error, file=terminal.err)
-    print("usbbackup: this is a bug in usbbackup, not in your data or your configuration", file=terminal.err)
-    return int(Exit.BUG)
+    bug = UsbbackupError(
+        f"a bug in usbbackup: {safe(repr(error))}", "neither your data nor your configuration is the cause"
+    )
+    bug.code = Exit.BUG
+    return refuse(bug, argv, terminal)
 
 
 def command(name: str) -> ModuleType:
@@ -106,32 +143,56 @@ def command(name: str) -> ModuleType:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse a command line; builds only what the named command needs, so that `status` starts fast."""
-    named = [word for word in argv if word in COMMANDS][:1]
-    return parser(named or COMMANDS).parse_args(argv)
+    """Parse a command line; builds only what the named command needs, so that `status` starts fast.
+
+    Raises UsageError.
+    """
+    word = next(iter(argv), "")
+    if word in COMMANDS:
+        return parser([word]).parse_args(argv)
+    if word and not word.startswith("-"):
+        raise UsageError(f"there is no command '{safe(word)}'{did_you_mean(word, COMMANDS)}", _COMMANDS_ARE)
+    return parser().parse_args(argv)
+
+
+_COMMANDS_ARE = f"commands are: {', '.join(COMMANDS)}; see: usbbackup --help"
+
+
+class Parser(argparse.ArgumentParser):
+    """Words are never shortened, so that a new option breaks no script; what is wrong is a UsageError."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(
+            **options,  # type: ignore[arg-type] # argparse's own, passed on
+            allow_abbrev=False,
+            epilog=exit_codes(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """What is wrong with the words, and where to look."""
+        if message.endswith("required: COMMAND"):
+            raise UsageError("a command is missing", _COMMANDS_ARE)
+        raise UsageError(safe(message), f"see: {self.prog} --help")
 
 
 def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     """The parser of these commands; completions and the man page are made from it."""
-    top = argparse.ArgumentParser(
-        prog="usbbackup",
-        description="Plug in a drive labelled 'backup', and the backup happens.",
-        epilog=exit_codes(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    top = Parser(prog="usbbackup", description="Plug in a drive labelled 'backup', and the backup happens.")
     top.add_argument("--version", action="version", version=f"usbbackup {__version__}")
     choices = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in names:
         module = command(name)
-        sub = choices.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP[0].upper() + module.HELP[1:] + ".",
-            epilog=exit_codes(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.arguments(sub)
+        described = module.HELP[0].upper() + module.HELP[1:] + "."
+        module.arguments(choices.add_parser(name, help=module.HELP, description=described))
     return top
+
+
+def how_many(word: str) -> int:
+    """The value of `--limit`."""
+    if not (word.isascii() and word.isdigit() and 1 <= (count := int(word[:10])) <= MOST):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to {MOST}, got '{safe(word)}'")
+    return count
 
 
 def exit_codes() -> str:

@@ -1,19 +1,24 @@
 """How things are shown to people: plain tables and sentences, colour only on a terminal."""
 
-import time
-from collections.abc import Iterable, Sequence
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from usbbackup.outcome import Outcome
 from usbbackup.text import human_age, human_bytes, human_duration, safe
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from usbbackup.cli.main import Terminal
     from usbbackup.history import Decision, RunRecord
 
+Record = Mapping[str, Any]
+Row = tuple[Sequence[object], str | None]  # cells, and a sentence that belongs below them
+
+D = "name, UUID or its beginning, label, device or mount point"
+GAP = "  "
+INDENT = "    "
 STYLES = {
     "success": "green",
     "warning": "yellow",
@@ -25,43 +30,22 @@ STYLES = {
     "waiting": "yellow",
     "refused": "red",
 }
+DOES = {
+    "queued": "waits for its turn",
+    "probe": "looks at the drive and the sources",
+    "stage": "prepares",
+    "transfer": "copies",
+    "sync": "sees to it that everything is on the drive",
+    "publish": "publishes the snapshot",
+    "prune": "removes old snapshots",
+    "verify": "proves the snapshot",
+    "record": "writes the history",
+}
 
 
-def console(terminal: "Terminal") -> "Console":
-    """Rich's console; it honours NO_COLOR and knows whether this is a terminal."""
-    from rich.console import Console
-
-    width = None if terminal.out.isatty() else 160  # in a file or a pipe nothing is cut to 80 columns
-    return Console(file=terminal.out, width=width, highlight=False, emoji=False, markup=False)
-
-
-def _table(*columns: str) -> "Table":
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _cell(text: object) -> Any:
-    from rich.text import Text
-
-    plain = "" if text is None else safe(str(text))
-    return Text(plain, style=STYLES.get(plain, ""))
-
-
-def _add(table: "Table", *cells: object) -> None:
-    table.add_row(*(_cell(cell) for cell in cells))
-
-
-def status(status: dict[str, Any], terminal: "Terminal") -> None:
+def status(status: Record, terminal: "Terminal") -> None:
     """The agent, the drives, the jobs and what runs."""
-    agent = status["agent"]
-    if agent["running"]:
-        terminal.say(f"The agent runs (process {agent['pid']}, since {_moment(agent['since'])}).")
-    else:
-        terminal.say("No agent runs. Start it: systemctl --user start usbbackup")
+    terminal.say(_agent(status["agent"]))
     terminal.say()
     drives(status["drives"], terminal)
     terminal.say()
@@ -71,152 +55,306 @@ def status(status: dict[str, Any], terminal: "Terminal") -> None:
         _runs(status, terminal)
 
 
-def drives(drives: Sequence[dict[str, Any]], terminal: "Terminal") -> None:
+def _agent(agent: Record) -> str:
+    match agent:
+        case {"running": False}:
+            return "No agent runs. Start it: systemctl --user start usbbackup"
+        case {"version": None, "pid": pid}:
+            return f"The agent (process {pid or 'unknown'}) does not answer."
+        case {"since": None, "pid": pid}:
+            return f"The agent is starting (process {pid})."
+        case _:
+            return f"The agent runs (process {agent['pid']}, since {_moment(agent['since'])})."
+
+
+def drives(drives: Sequence[Record], terminal: "Terminal") -> None:
     """Drives with their state and its reason."""
-    table = _table("DRIVE", "STATE", "MOUNTED AT", "FREE", "UUID")
-    for drive in drives:
-        free = drive["bytes_free"]
-        shown = f"{human_bytes(free)} of {human_bytes(drive['bytes_total'])}" if free is not None else ""
-        _add(
-            table, drive["label"] or drive["name"], drive["state"], drive["mount_point"], shown, drive["uuid"]
+    rows = [
+        (
+            (
+                drive["label"] or drive["name"],
+                drive["state"],
+                drive["mount_point"],
+                _space(drive),
+                drive["uuid"],
+            ),
+            _reason(drive, terminal),
         )
-    console(terminal).print(table)
-    for drive in drives:
-        if drive["reason"]:
-            terminal.say(f"  {safe(drive['reason'])}")
+        for drive in drives
+    ]
+    table(("DRIVE", "STATE", "MOUNTED AT", "FREE", "UUID"), rows, terminal)
 
 
-def _jobs(status: dict[str, Any], terminal: "Terminal") -> None:
-    names = _drive_names(status)
-    table = _table("JOB", "ENGINE", "DRIVE", "LAST BACKUP", "LAST OUTCOME", "NEXT")
+def _space(drive: Record) -> str:
+    if drive["bytes_free"] is None:
+        return ""
+    return f"{human_bytes(drive['bytes_free'])} of {human_bytes(drive['bytes_total'])}"
+
+
+def _reason(drive: Record, terminal: "Terminal") -> str | None:
+    if drive["state"] == "absent" and drive["last_seen"]:
+        return f"{drive['reason']} It was last seen {_ago(drive['last_seen'], terminal)}."
+    return drive["reason"]  # type: ignore[no-any-return] # from JSON: a string or null
+
+
+def _jobs(status: Record, terminal: "Terminal") -> None:
+    if not status["jobs"]:
+        terminal.say("There are no jobs.")
+        return
+    names = _names(status["drives"])
+    states = {drive["uuid"]: drive["state"] for drive in status["drives"]}
+    running = {(run["job"], run["drive"]) for run in status["runs"]}
+    rows: list[Row] = []
     for job in status["jobs"]:
-        for on in job["drives"] or [None]:
-            if on is None:
-                _add(table, job["name"], job["engine"], "", "never", "", "when its drive is enrolled")
-            else:
-                last = _ago(on["last_success"]) or "never"
-                _add(
-                    table,
-                    job["name"],
-                    job["engine"],
-                    names.get(on["uuid"], on["uuid"]),
-                    last,
-                    on["last_outcome"],
-                    _next(on),
-                )
-    console(terminal).print(table)
+        for on in job["drives"]:
+            now = (job["name"], on["uuid"]) in running
+            last = _ago(on["last_success"], terminal) or "never"
+            following = "running" if now else _next(on, states.get(on["uuid"]), terminal)
+            name = names.get(on["uuid"], on["uuid"])
+            rows.append(((job["name"], job["engine"], name, last, on["last_outcome"], following), None))
+        if not job["drives"]:
+            rows.append(((job["name"], job["engine"], "", "never", "", "when its drive is there"), None))
+    table(("JOB", "ENGINE", "DRIVE", "LAST BACKUP", "LAST OUTCOME", "NEXT"), rows, terminal)
 
 
-def _next(on: dict[str, Any]) -> str:
-    if on["next_due"]:
-        return _ago(on["next_due"]) or ""
-    return "due" if on["due"] else "at the next plug"
+def _next(on: Record, state: str | None, terminal: "Terminal") -> str:
+    match state, on:
+        case (("ready" | "busy"), {"due": True}):
+            return "due"
+        case (("ready" | "busy"), {"next_due": str(when)}):
+            return _ago(when, terminal) or ""
+        case (("ready" | "busy"), _):
+            return "at the next plug"
+        case "absent", {"next_due": str(when)}:
+            return f"{_ago(when, terminal)}, if plugged in"
+        case "absent", _:
+            return "when plugged in"
+        case _:
+            return "when the drive is ready"
 
 
-def _runs(status: dict[str, Any], terminal: "Terminal") -> None:
-    names = _drive_names(status)
-    table = _table("RUNNING", "DRIVE", "PHASE", "DONE", "BYTES", "FILES", "SINCE")
+def _runs(status: Record, terminal: "Terminal") -> None:
+    names = _names(status["drives"])
+    rows: list[Row] = []
     for run in status["runs"]:
         done = f"{run['percent']:.0f} %" if run["percent"] is not None else ""
-        size = human_bytes(run["bytes"]) if run["bytes"] is not None else ""
-        _add(
-            table,
-            run["job"],
-            names.get(run["drive"]),
-            run["phase"],
-            done,
-            size,
-            run["files"],
-            _ago(run["since"]),
-        )
-    console(terminal).print(table)
+        since, name = _ago(run["since"], terminal), names.get(run["drive"], run["drive"])
+        cells = (run["job"], name, run["phase"], done, _size(run["bytes"]), run["files"], since, run["run"])
+        rows.append((cells, None))
+    table(("RUNNING", "DRIVE", "PHASE", "DONE", "BYTES", "FILES", "SINCE", "RUN"), rows, terminal)
 
 
-def _drive_names(status: dict[str, Any]) -> dict[str, str]:
-    return {drive["uuid"]: drive["label"] or drive["name"] for drive in status["drives"] if drive["uuid"]}
+def _names(drives: Iterable[Record]) -> dict[str, str]:
+    """What drives are called, by UUID; those of one name with the beginning of their UUID."""
+    known = {drive["uuid"]: drive["label"] or drive["name"] for drive in drives if drive["uuid"]}
+    called = list(known.values())
+    return {uuid: name if called.count(name) == 1 else f"{name} ({uuid[:8]})" for uuid, name in known.items()}
 
 
-def history(runs: Iterable["RunRecord"], terminal: "Terminal") -> None:
-    """Runs, newest first."""
-    table = _table("RUN", "JOB", "OUTCOME", "STARTED", "TOOK", "FILES", "BYTES", "MESSAGE")
+def history(runs: Sequence["RunRecord"], job: str | None, terminal: "Terminal") -> None:
+    """Runs, newest first; a sentence below those that are no plain success."""
+    if not runs:
+        terminal.say(f"no runs of job '{safe(job)}' yet" if job else "no runs yet")
+        return
+    names = _labels(terminal)
+    rows: list[Row] = []
     for run in runs:
         took = human_duration(run.finished - run.started) if run.finished is not None else ""
-        size = human_bytes(run.bytes) if run.bytes is not None else ""
-        started = datetime.fromtimestamp(run.started).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        _add(table, run.run, run.job, run.outcome or "running", started, took, run.files, size, run.message)
-    console(terminal).print(table)
+        cells = (
+            run.run,
+            run.job,
+            names.get(run.drive, run.drive[:8]),
+            run.outcome or "running",
+            _local(run.started),
+            took,
+            run.files,
+            _size(run.bytes),
+        )
+        rows.append((cells, None if run.outcome is Outcome.SUCCESS else run.message))
+    table(("RUN", "JOB", "DRIVE", "OUTCOME", "STARTED", "TOOK", "FILES", "BYTES"), rows, terminal)
 
 
-def decisions(decisions: Iterable["Decision"], terminal: "Terminal") -> None:
+def decisions(decisions: Sequence["Decision"], about: str | None, terminal: "Terminal") -> None:
     """Decisions, newest first."""
-    table = _table("WHEN", "JOB", "DRIVE", "DECISION", "REASON")
-    for one in decisions:
-        when = datetime.fromtimestamp(one.last_seen).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        _add(table, when, one.job, one.drive, one.verdict, one.reason)
-    console(terminal).print(table)
+    if not decisions:
+        what = f" about '{safe(about)}'" if about else ""
+        terminal.say(f"nothing has been decided yet{what}: that begins with the agent and the first drive")
+        return
+    names = _labels(terminal)
+    rows: list[Row] = [
+        ((_local(one.last_seen), one.job, names.get(one.drive or "", one.drive), one.verdict), one.reason)
+        for one in decisions
+    ]
+    table(("WHEN", "JOB", "DRIVE", "DECISION"), rows, terminal)
 
 
-def snapshots(snapshots: Iterable[dict[str, Any]], terminal: "Terminal") -> None:
+def snapshots(snapshots: Sequence[Record], terminal: "Terminal") -> None:
     """Restorable points in time."""
-    table = _table("SNAPSHOT", "DRIVE", "ENGINE", "TIME", "PATH")
-    for one in snapshots:
-        _add(table, one["snapshot"], one["drive"], one["engine"], _moment(one["time"]), one["path"])
-    console(terminal).print(table)
+    if not snapshots:
+        terminal.say("no snapshots on the drives that are plugged in")
+        return
+    names = _labels(terminal)
+    rows: list[Row] = [
+        (
+            (
+                one["snapshot"],
+                names.get(one["drive"], one["drive"]),
+                one["engine"],
+                _moment(one["time"]),
+                one["path"],
+            ),
+            None,
+        )
+        for one in snapshots
+    ]
+    table(("SNAPSHOT", "DRIVE", "ENGINE", "TIME", "PATH"), rows, terminal)
 
 
-def tree(node: dict[str, Any], terminal: "Terminal") -> None:
-    """The supervision tree, as lines."""
-    from rich.tree import Tree
+def _labels(terminal: "Terminal") -> dict[str, str]:
+    """What enrolled drives are called, by UUID."""
+    from usbbackup.drives.records import Records
+    from usbbackup.errors import ConfigError
 
-    def grow(node: dict[str, Any]) -> Tree:
-        state = "" if node["running"] else ", not running"
-        label = f"{node['name']}  restarts {node['restarts']}, mailbox {node['mailbox']}{state}"
-        branch = Tree(_cell(label))
-        branch.children.extend(grow(child) for child in node["children"])
-        return branch
+    try:
+        known = Records(terminal.paths.drives_file).read()
+    except ConfigError:  # damaged: then they are called by their UUID
+        return {}
+    return _names({"uuid": uuid, "label": one.label, "name": one.name} for uuid, one in known.items())
 
-    console(terminal).print(grow(node))
+
+def tree(node: Record, terminal: "Terminal") -> None:
+    """The supervision tree."""
+
+    def rows(node: Record, depth: int) -> Iterator[Row]:
+        state = "running" if node["running"] else "not running"
+        yield ("  " * depth + node["name"], state, node["restarts"], node["mailbox"]), None
+        for child in node["children"]:
+            yield from rows(child, depth + 1)
+
+    table(("PROCESS", "STATE", "RESTARTS", "MAILBOX"), list(rows(node, 0)), terminal)
+
+
+def table(header: Sequence[str], rows: Sequence[Row], terminal: "Terminal") -> None:
+    """Columns as wide as they need; sentences below their row, wrapped on a terminal. All made harmless."""
+    from rich.cells import cell_len
+
+    lines = [[("" if cell is None else safe(str(cell))) for cell in cells] for cells, _ in rows]
+    widths = [max(map(cell_len, column)) for column in zip(header, *lines, strict=True)]
+    line = _painter(widths, terminal)
+    line(header, "bold")
+    for cells, (_, sentence) in zip(lines, rows, strict=True):
+        line(cells, None)
+        if sentence:
+            terminal.say(_below(sentence, terminal))
+
+
+def _painter(widths: Sequence[int], terminal: "Terminal") -> Any:
+    """What prints one line: in colour only where that is wanted, and only then with rich's help."""
+    from rich.cells import cell_len
+
+    def padded(cells: Sequence[str]) -> list[str]:
+        return [cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
+
+    def plain(cells: Sequence[str], style: str | None) -> None:
+        terminal.say(GAP.join(padded(cells)).rstrip())
+
+    def coloured(cells: Sequence[str], style: str | None) -> None:
+        parts = [
+            (text, style or STYLES.get(cell, "")) for cell, text in zip(cells, padded(cells), strict=True)
+        ]
+        line = Text(GAP).join(Text(text, style) for text, style in parts)
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+    if not _colour(terminal):
+        return plain
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=terminal.out, highlight=False)
+    return coloured
+
+
+def _colour(terminal: "Terminal") -> bool:
+    """Colour is for terminals that know it, and for people who want it (no-color.org)."""
+    return terminal.out.isatty() and not terminal.env.get("NO_COLOR") and terminal.env.get("TERM") != "dumb"
+
+
+def _below(sentence: str, terminal: "Terminal") -> str:
+    text = safe(sentence)
+    if not terminal.out.isatty():
+        return INDENT + text
+    return textwrap.fill(
+        text,
+        max(40, shutil.get_terminal_size().columns),
+        initial_indent=INDENT,
+        subsequent_indent=INDENT,
+        break_long_words=False,  # commands, paths and UUIDs stay whole
+        break_on_hyphens=False,
+    )
 
 
 class Teller:
-    """Tells how runs go, a line for each thing worth a line."""
+    """Tells how runs go, a line for each thing worth a line; also when nobody listens any more."""
 
     def __init__(self, terminal: "Terminal", *, as_json: bool) -> None:
         self._terminal = terminal
         self._as_json = as_json
         self._said: dict[str, str] = {}
+        self.began = False
+        self.outcomes: list[Outcome] = []
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def tell(self, event: Record) -> None:
         """One event of one run."""
+        self.began = True
+        if event["event"] == "ended":
+            self.outcomes.append(Outcome(event["outcome"]))
         if self._as_json:
-            import json
-
-            self._terminal.say(json.dumps(event))
-            return
-        line = self._line(event)
-        if line and self._said.get(event["run"]) != line:
+            self._say(event)
+        elif self._said.get(event["run"]) != (line := _event(event)):
             self._said[event["run"]] = line
-            self._terminal.say(line)
+            self._say(line)
 
-    def _line(self, event: dict[str, Any]) -> str | None:
-        job = event["job"]
-        match event["event"], event["phase"]:
-            case "ended", _:
-                hint = f"\n  {safe(event['hint'])}" if event["hint"] else ""
-                return f"{job}: {event['outcome']}: {safe(event['message'])}{hint}"
-            case "queued", "queued":
-                return f"{job}: run {event['run']} waits for its turn"
-            case _, "transfer" if event["percent"] is not None:
-                return f"{job}: transfer {event['percent'] // 10 * 10:.0f} %"
-            case _, phase:
-                return f"{job}: {phase}"
+    def remark(self, sentence: str) -> None:
+        """Something about the runs as a whole, for people."""
+        if not self._as_json:
+            self._say(sentence)
+
+    def _say(self, what: Record | str) -> None:
+        try:
+            self._terminal.say(what) if isinstance(what, str) else self._terminal.json_line(what)
+            self._terminal.out.flush()  # each line when it happens, also into a file or a journal
+        except BrokenPipeError:  # no reason to leave a backup, or not to tell how it ended
+            self._terminal.deafen()
+
+
+def _event(event: Record) -> str:
+    job = safe(event["job"])
+    match event["event"], event["phase"]:
+        case "ended", _:
+            hint = f"\n  {safe(event['hint'])}" if event["hint"] else ""
+            return f"{job}: {event['outcome']}: {safe(event['message'])}{hint}"
+        case "queued", phase:
+            return f"{job}: run {event['run']} {DOES.get(phase, phase)}"
+        case _, "transfer" if event["percent"] is not None:
+            return f"{job}: copies, {event['percent'] // 10 * 10:.0f} %"
+        case _, phase:
+            return f"{job}: {DOES.get(phase, phase)}"
+
+
+def _size(count: int | None) -> str:
+    return human_bytes(count) if count is not None else ""
+
+
+def _local(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _moment(rfc3339: str | None) -> str:
     return datetime.fromisoformat(rfc3339).strftime("%Y-%m-%d %H:%M:%S") if rfc3339 else ""
 
 
-def _ago(rfc3339: str | None) -> str | None:
+def _ago(rfc3339: str | None, terminal: "Terminal") -> str | None:
     if rfc3339 is None:
         return None
-    return human_age(time.time() - datetime.fromisoformat(rfc3339).timestamp())
+    return human_age(terminal.clock.now() - datetime.fromisoformat(rfc3339).timestamp())

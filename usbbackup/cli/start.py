@@ -1,16 +1,17 @@
 """`usbbackup start`: run now, whether due or not."""
 
 import argparse
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from usbbackup.cli import shown
+from usbbackup.cli.asked import Answer, reached
 from usbbackup.errors import NoAgentError, NotNowError
 from usbbackup.outcome import Outcome
-from usbbackup.varlink import Client
 
 if TYPE_CHECKING:
     from usbbackup.cli.main import Terminal
+    from usbbackup.varlink import Client
 
 HELP = "back up now, whether due or not; without a job: all jobs of all ready drives"
 
@@ -28,13 +29,13 @@ WORSE = (
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What, where and how."""
     parser.add_argument("jobs", nargs="*", metavar="JOB", help="jobs of the configuration")
-    parser.add_argument(
-        "--drive", metavar="D", help="only this drive: name, UUID, label, device or mount point"
-    )
+    parser.add_argument("--drive", metavar="D", help=f"only this drive: {shown.D}")
     parser.add_argument(
         "--wait", action="store_true", help="wait for the end, exit with the worst outcome's code"
     )
-    parser.add_argument("--dry-run", action="store_true", help="tell what would be copied, write nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tell what would be copied, write nothing; waits for the end"
+    )
     parser.add_argument(
         "--accept-source",
         action="store_true",
@@ -45,14 +46,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     """Ask the agent; without one do the work here."""
-    teller = shown.Teller(terminal, as_json=args.json)
-    outcomes: list[Outcome] = []
-
-    def tell(event: dict[str, Any]) -> None:
-        teller.tell(event)
-        if event["event"] == "ended":
-            outcomes.append(Outcome(event["outcome"]))
-
     wanted = {
         "jobs": args.jobs,
         "drive": args.drive,
@@ -60,26 +53,46 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
         "dry_run": args.dry_run,
         "wait": args.wait or args.dry_run,
     }
-    _do(wanted, tell, terminal)
-    return max(outcomes, key=WORSE.index).exit_code if outcomes else 0
+    teller = shown.Teller(terminal, as_json=args.json)
+    agent = reached(terminal)
+    if agent is None:
+        _here(wanted, teller, terminal)
+    else:
+        _there(agent, wanted, teller, terminal)
+    return max(teller.outcomes, key=WORSE.index).exit_code if teller.outcomes else 0
 
 
-def _do(wanted: dict[str, Any], tell: Callable[[dict[str, Any]], None], terminal: "Terminal") -> None:
+def _here(wanted: Answer, teller: shown.Teller, terminal: "Terminal") -> None:
+    from usbbackup.agent import daemon, once
+
+    world = daemon.real_world(terminal.env)
+    teller.remark("no agent runs: the work is done by this command")
     try:
-        agent = Client.connect(terminal.paths.socket)
-    except NoAgentError:
-        from usbbackup.agent import daemon, once
-
-        once.runs(daemon.real_world(terminal.env), wanted, tell)
-        return
-    with agent:
-        answered(agent.call_more("Start", **wanted), tell)
+        once.runs(world, wanted, teller.tell)
+    except KeyboardInterrupt:
+        if teller.began:
+            terminal.complain("the backup was ended; the next one goes on from there")
+        raise
 
 
-def answered(answers: Iterable[dict[str, Any]], tell: Callable[[dict[str, Any]], None]) -> None:
+def _there(agent: "Client", wanted: Answer, teller: shown.Teller, terminal: "Terminal") -> None:
+    try:
+        with agent:
+            answered(agent.call_more("Start", **wanted), teller)
+    except KeyboardInterrupt:
+        if teller.began:
+            terminal.complain("the backup goes on; `usbbackup status` shows it, `usbbackup cancel` ends it")
+        raise
+    if not wanted["wait"]:
+        teller.remark("it goes on by itself: `usbbackup status` shows how far it is")
+
+
+def answered(answers: Iterable[Answer], teller: shown.Teller) -> None:
     """Pass events on; an agent that ends meanwhile is told as what it is."""
     try:
         for answer in answers:
-            tell(answer["event"])
+            teller.tell(answer["event"])
     except NoAgentError as error:
+        if not teller.began:
+            raise
         raise NotNowError("the agent ended while the backup ran", "see: usbbackup history") from error

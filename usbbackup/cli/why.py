@@ -1,13 +1,15 @@
 """`usbbackup why`: why did it, or did it not, run?"""
 
 import argparse
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from usbbackup.cli import shown
-from usbbackup.clock import SystemClock, rfc3339
-from usbbackup.errors import UsageError
+from usbbackup.cli.asked import SHORT, asked
+from usbbackup.cli.main import how_many
+from usbbackup.clock import rfc3339
+from usbbackup.errors import UsbbackupError
 from usbbackup.history import Decision, History
-from usbbackup.text import safe
 
 if TYPE_CHECKING:
     from usbbackup.cli.main import Terminal
@@ -17,22 +19,26 @@ HELP = "tell why a backup did, or did not, run"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """About what."""
-    parser.add_argument("about", nargs="?", metavar="JOB|DRIVE", help="only about this job or drive")
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many decisions (20)")
+    parser.add_argument(
+        "about", nargs="?", metavar="JOB|DRIVE", help=f"only about this job, or this drive: {shown.D}"
+    )
+    parser.add_argument(
+        "--limit", type=how_many, default=20, metavar="N", help="at most so many decisions (20)"
+    )
     parser.add_argument("--json", action="store_true", help="answer in JSON")
 
 
 def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     """Read the decisions; no agent is needed."""
-    history = History.open(terminal.paths.history_db, SystemClock(), readonly=True)
-    try:
-        decisions = _about(history, args)
-    finally:
-        history.close()
+    with closing(History.open(terminal.paths.history_db, terminal.clock, readonly=True)) as history:
+        if args.about is None:
+            decisions = history.decisions(limit=args.limit)
+        else:
+            decisions = _about(args.about, args.limit, history, terminal)
     if args.json:
         terminal.json([record(decision) for decision in decisions])
     else:
-        shown.decisions(decisions, terminal)
+        shown.decisions(decisions, args.about, terminal)
     return 0
 
 
@@ -49,18 +55,16 @@ def record(decision: Decision) -> dict[str, object]:
     }
 
 
-def _about(history: History, args: argparse.Namespace) -> list[Decision]:
-    if args.about is None:
-        return history.decisions(limit=args.limit)
-    found = history.decisions(job=args.about, limit=args.limit)
-    return found or _of_drive(history, args)
-
-
-def _of_drive(history: History, args: argparse.Namespace) -> list[Decision]:
-    found = history.decisions(drive=args.about, limit=args.limit)
-    if not found:
-        raise UsageError(
-            f"nothing was ever decided about '{safe(args.about)}'",
-            "see `usbbackup status` for jobs and drives",
-        )
-    return found
+def _about(word: str, limit: int, history: History, terminal: "Terminal") -> list[Decision]:
+    """A job and the drives it goes to, or one drive; also one that is known only from before."""
+    try:
+        meant = asked(terminal, "About", SHORT, word=word)
+    except UsbbackupError:
+        found = history.decisions(job=word, limit=limit) or history.decisions(drive=word, limit=limit)
+        if not found:
+            raise
+        return found
+    drives = [drive["uuid"] or drive["name"] for drive in meant["drives"]]
+    if meant["job"] is None:
+        return history.decisions(drive=drives[0], limit=limit)
+    return history.decisions_about(meant["job"], drives, limit)
