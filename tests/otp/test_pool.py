@@ -325,6 +325,19 @@ def test_a_worker_that_dies_checked_out_is_replaced_and_its_client_lives_on() ->
     run(main())
 
 
+def test_every_worker_that_is_lost_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with pools_of("p", size=1) as pools:
+            for _ in range(2):
+                await kill(await checked_out(pools))
+
+    run(main())
+    assert caplog.messages == [
+        "<p/manager> lost <Echo>, which ended ('killed'): 1 of 100 in 5 s",
+        "<p/manager> lost <Echo>, which ended ('killed'): 2 of 100 in 5 s",
+    ]
+
+
 def test_a_worker_that_stops_of_its_own_is_replaced() -> None:
     async def main() -> None:
         async with pools_of("p", size=1) as pools:

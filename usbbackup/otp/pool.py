@@ -28,7 +28,7 @@ from usbbackup.otp.process import (
     watch,
 )
 from usbbackup.otp.registry import Registry
-from usbbackup.otp.server import Server, ask_to_stop, cast, stop
+from usbbackup.otp.server import Server, ask_to_stop, cast, log, stop
 from usbbackup.otp.spec import BadArgumentError, ChildSpec, Intensity, check_seconds, check_whole
 from usbbackup.otp.supervisor import (
     AlreadyStarted,
@@ -121,10 +121,13 @@ class Manager(Server):
         """Start the workers; one that cannot start makes the pool fail."""
         await self._fill()
 
-    async def handle_cast(self, message: Any) -> None:
-        """Start what is missing."""
+    async def handle_cast(self, lost: Pid | None) -> None:
+        """Start what is missing, and say so where that is because a worker was lost."""
         with suppress(ExitedError):  # the worker supervisor is dead, and this process goes with it
             await self._fill()
+            if lost is not None:
+                nth, limit = len(self.deaths.times), f"{self.deaths.most} in {self.deaths.seconds:g} s"
+                log.warning("%s lost %s, which ended (%r): %d of %s", self.pid, lost, lost.reason, nth, limit)
 
     async def checkout(self, client: Pid, wait: float | None) -> Pid | Full:
         """Hand out a worker: an idle one, one that is to be started, or after waiting for a checkin."""
@@ -215,7 +218,7 @@ class Manager(Server):
         if (timer := self.cooling.pop(worker, None)) is not None:
             timer.cancel()
         self._count_death()
-        self._call_for_workers()
+        cast(self.pid, worker)
 
     def _count_death(self) -> None:
         if self.deaths.exceeded():
@@ -227,7 +230,7 @@ class Manager(Server):
 
     def _call_for_workers(self) -> None:
         if self._missing() > 0:
-            cast(self.pid, "fill")
+            cast(self.pid, None)
 
     async def _fill(self) -> None:
         while self._missing() > 0:

@@ -1,7 +1,6 @@
 """Supervisors: processes that only start others, restart those that die, and stop them in order."""
 
 import asyncio
-import logging
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 from usbbackup.otp.clock import Clock, LoopClock
 from usbbackup.otp.process import Exit, Pid, Reason, Target, exit, send
 from usbbackup.otp.registry import AlreadyRegistered, Registry
-from usbbackup.otp.server import Sender, Server, StartError, call, start_link
+from usbbackup.otp.server import Sender, Server, StartError, call, log, start_link
 from usbbackup.otp.spec import (
     BadArgumentError,
     ChildSpec,
@@ -21,8 +20,6 @@ from usbbackup.otp.spec import (
     check_word,
     is_restarted,
 )
-
-log = logging.getLogger("usbbackup.otp")
 
 LAST_GRACE = 5.0
 """Seconds that a killed child has to clear up; then it is left to itself: asyncio cannot end a coroutine."""
