@@ -162,4 +162,4 @@ def _wrong(shown: str, problems: "Sequence[Problem]") -> ConfigError:
 def _how_to_begin(shown: str) -> str:
     from usbbackup.config_keys import EXAMPLE
 
-    return f"Run `usbbackup setup`, or write this into {shown}:\n{EXAMPLE}"
+    return f"To begin, write this into {shown}:\n{EXAMPLE}"
