@@ -4,7 +4,8 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 SOCKET = "/run/systemd/journal/socket"
 PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -59,3 +60,14 @@ def handler(env: Mapping[str, str]) -> logging.Handler:
     stream = logging.StreamHandler()
     stream.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     return stream
+
+
+@contextmanager
+def only_errors() -> Iterator[None]:
+    """Leave everything else out of the story for a while."""
+    before = story.level
+    story.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        story.setLevel(before)

@@ -1,7 +1,6 @@
 """Commands without an agent: the same tree for as long as one command needs it, or no tree at all."""
 
 import asyncio
-import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import closing
@@ -9,6 +8,7 @@ from contextlib import closing
 from usbbackup.agent import daemon, desk, enrolling
 from usbbackup.agent.control import Control
 from usbbackup.agent.desk import Answer
+from usbbackup.agent.journal import only_errors
 from usbbackup.agent.status import Last, silent_agent_record
 from usbbackup.agent.tree import MONITOR, tree
 from usbbackup.agent.world import World
@@ -28,8 +28,7 @@ def runs(world: World, parameters: Answer, tell: Callable[[Answer], None]) -> No
 
     Raises NotNowError where this process is told to end meanwhile, after its runs have ended in order.
     """
-    logging.getLogger("usbbackup").setLevel(logging.ERROR)  # how runs go is told by `tell`
-    with daemon.the_only_agent(world.paths):
+    with only_errors(), daemon.the_only_agent(world.paths):  # how runs go is told by `tell`
         try:
             asyncio.run(_runs(world, parameters, tell))
         except asyncio.CancelledError:
