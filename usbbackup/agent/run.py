@@ -33,6 +33,7 @@ from usbbackup.otp import (
 from usbbackup.outcome import Outcome, Phase, Progress, Result, SourceSeen, Stop
 from usbbackup.text import safe
 
+_READING = (Phase.QUEUED, Phase.PROBE, Phase.STAGE)  # a run that ended there has added nothing to its drive
 DISPATCHER = "dispatcher"
 HISTORIAN = "history"
 
@@ -71,7 +72,25 @@ class Perform:
 
     order: Order
     request_log: RunLog
-    last: Mapping[str, SourceSeen]
+    before: "Before"
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the history knows of earlier runs of a job."""
+
+    sources: Mapping[str, SourceSeen] = field(default_factory=dict)
+    ended_well: bool | None = None  # of the last run that wrote to this drive
+    snapshot: str | None = None  # of the last good one there
+
+    @classmethod
+    def of(cls, order: Order, history: History) -> "Before":
+        """Ask for it; `order` itself may have begun."""
+        job, drive = order.job.name, order.drive.uuid
+        good = history.last_good(job, drive)
+        earlier = (run for run in history.runs(job=job, drive=drive) if run.run != order.run)
+        ends = (run.outcome is not None and run.outcome.good for run in earlier if run.phase not in _READING)
+        return cls(history.sources(job), next(ends, None), good.snapshot if good else None)
 
 
 class Worker(Server):
@@ -97,7 +116,9 @@ class Worker(Server):
                         stop=order.stop,
                         report=lambda progress: self._report(order, progress),
                         log=request.request_log.line,
-                        last=request.last,
+                        last=request.before.sources,
+                        last_ended_well=request.before.ended_well,
+                        last_snapshot=request.before.snapshot,
                         accept_source=order.accept_source,
                         dry_run=order.dry_run,
                         repository=self._repository(order),
@@ -178,10 +199,9 @@ class Run(Server):
 
     async def _ask(self, worker: Pid, log: RunLog) -> Result:
         order = self._order
-        never: Mapping[str, SourceSeen] = {}
-        last = await ask(self._historian, lambda history: history.sources(order.job.name), never)
+        before = await ask(self._historian, lambda history: Before.of(order, history), Before())
         try:
-            result: Result = await call(worker, Perform(order, log, last), timeout=None)
+            result: Result = await call(worker, Perform(order, log, before), timeout=None)
         except ExitedError as died:
             result = _worker_died(order, died)
         return result

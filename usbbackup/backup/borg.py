@@ -1,19 +1,21 @@
 """The borg engine: one repository for each job on each drive, one archive for each run."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from usbbackup.backup import borg_commands, borg_repository, secret
+from usbbackup.backup import borg_commands, borg_memory, borg_repository, secret
 from usbbackup.backup.borg_log import Moved
 from usbbackup.backup.borg_relay import END
 from usbbackup.backup.borg_session import Answer, Session
+from usbbackup.backup.borg_trouble import DAMAGED, OLDER, Trouble
 from usbbackup.backup.engine import Copied, Over, Work, failed
 from usbbackup.backup.secret import NO_SECRET, Secret, WaitingForSecret
 from usbbackup.backup.walk import Unread
 from usbbackup.errors import UsbbackupError
 from usbbackup.offload import in_thread
-from usbbackup.outcome import Phase, Stop
+from usbbackup.outcome import Outcome, Phase, Result, Stop
 from usbbackup.programs import POLITELY
 from usbbackup.running import FIRMLY, Feed, Steps
 
@@ -23,11 +25,26 @@ DEFAULT_ENCRYPTION = "repokey-blake2"
 _WITH_A_CHECKPOINT: Steps = ((signal.SIGINT, 5.0), (signal.SIGINT, 25.0), *FIRMLY)
 
 
+_OLD_COPY = (
+    "the borg repository was older than last time, because the last run did not end well; "
+    "it was checked, and the backup went on"
+)
+
+
+class Failed(Over):
+    """The run ends because borg failed."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(Result(Outcome.FAILED, *trouble))
+        self.trouble = trouble
+
+
 class Borg:
     """The engine of one run (engine.Engine); made anew for each, and the passphrase forgotten with it."""
 
     def __init__(self) -> None:
         self._secret = NO_SECRET
+        self._unknown: str | None = None  # id of a repository that was there and is used for the first time
         self._saved = False
 
     async def stage(self, work: Work) -> None:
@@ -35,12 +52,24 @@ class Borg:
         if work.request.job.passcommand is not None:
             self._secret = await _passphrase(work, work.request.job.passcommand)
         if borg_repository.exists(work.job_fd):
-            _same_repository(work)
+            _trust(work)
+            if work.request.repository is None:
+                self._unknown = borg_repository.identity(work.job_fd)
         else:
             await self._make_repository(work)
 
     async def transfer(self, work: Work) -> Copied:
         """Make the archive."""
+        try:
+            return await self._copied(work)
+        except Failed as failure:
+            if failure.trouble is not OLDER:
+                raise
+            await self._forgive(work)
+        copied = await self._copied(work)
+        return replace(copied, notes=(_OLD_COPY, *copied.notes))
+
+    async def _copied(self, work: Work) -> Copied:
         unfit = Unread()
 
         def feed(out: BinaryIO) -> None:
@@ -58,6 +87,8 @@ class Borg:
         answer = await self._ask(work, borg_commands.info(work.snapshot))
         if answer.archives != [work.snapshot]:
             raise failed("borg does not find the new snapshot", "do not rely on it; start the job again")
+        if self._unknown is not None:
+            work.request.on_repository(self._unknown)
 
     async def tidy(self, work: Work) -> None:
         """Nothing: borg leaves nothing behind."""
@@ -91,23 +122,59 @@ class Borg:
             work.request.on_repository(made)
         work.request.log(f"a new borg repository was made, encryption {encryption}")
 
+    async def _forgive(self, work: Work) -> None:
+        """Have borg go on with an older repository, where a run that was cut off is why; else `Over`."""
+        work.enter(Phase.STAGE)  # a run that is refused here has not written, and is told by that
+        request, identity = work.request, borg_repository.identity(work.job_fd)
+        accepted = request.repository is None  # the drive was enrolled since
+        if identity is None or not (accepted or await self._was_cut_off(work)):
+            raise _older(work)
+        request.log("the repository is older than borg remembers: it is checked before anything is written")
+        if (await self._ask(work, borg_commands.check())).ended.code != 0:
+            raise Failed(DAMAGED)
+        session = self._session(work)
+        moved = await in_thread(borg_memory.set_aside, identity, session.cache, session.config, work.time)
+        request.log(f"what borg remembered of it was set aside: {', '.join(map(str, moved))}")
+        work.enter(Phase.TRANSFER)
+
+    async def _was_cut_off(self, work: Work) -> bool:
+        """Did the last run not end well, and is all there that was there before it?"""
+        request = work.request
+        if request.last_ended_well is not False:
+            return False
+        if request.last_snapshot is None:
+            return True
+        argv = borg_commands.list_archives(*request.last_snapshot.split("@", 1))
+        return (await self._ask(work, argv, as_new=True)).archives == [request.last_snapshot]
+
+    def _session(self, work: Work) -> Session:
+        request = work.request
+        return Session(
+            work.job_fd, request.programs, request.paths, self._secret, request.log, request.on_start
+        )
+
     async def _ask(
-        self, work: Work, argv: tuple[str, ...], feed: Feed | None = None, stopping: Steps = POLITELY
+        self,
+        work: Work,
+        argv: tuple[str, ...],
+        feed: Feed | None = None,
+        stopping: Steps = POLITELY,
+        *,
+        as_new: bool = False,
     ) -> Answer:
         """Run borg; `Over` unless it did what it should, and the drive is still there."""
         work.check()
-        request = work.request
-        session = Session(
-            work.job_fd, request.programs, request.paths, self._secret, request.log, request.on_start
-        )
+        request, session = work.request, self._session(work)
 
         def moved(moved: Moved) -> None:
             work.report(Phase.TRANSFER, bytes=moved.bytes, files=moved.files)
 
-        answer = await session.ask(argv, request.stop, feed=feed, stopping=stopping, moved=moved)
+        answer = await session.ask(
+            argv, request.stop, feed=feed, stopping=stopping, moved=moved, as_new=as_new
+        )
         work.check()
         if not answer.good:
-            raise failed(*await session.trouble(answer, request.stop))
+            raise Failed(await session.trouble(answer, request.stop))
         return answer
 
 
@@ -148,17 +215,32 @@ async def snapshots(session: Session, job: str) -> list[str]:
     return answer.archives
 
 
-def _same_repository(work: Work) -> None:
+def _trust(work: Work) -> None:
     """borg itself knows a repository only by what it wrote at home; this holds where that was lost, too."""
     found, known = borg_repository.identity(work.job_fd), work.request.repository
     if known is not None and found != known:
         raise failed(
             "the borg repository on the drive is not the one that this job has used: somebody replaced it",
-            "look at it; if it is right, enrol the drive again: "
-            f"usbbackup drives enrol {work.request.target.facts.uuid}",
+            f"look at it; {_accepting(work)}",
         )
-    if known is None and found is not None:
-        work.request.on_repository(found)
+    wanted = work.request.job.encryption or DEFAULT_ENCRYPTION
+    if found is not None and wanted.startswith("repokey") and not borg_repository.holds_key(work.job_fd):
+        raise failed(
+            f"the borg repository on the drive holds no key: it is not encrypted as it should be ({wanted})",
+            "nothing was sent to it; somebody may have replaced it, or `encryption` was changed since",
+        )
+
+
+def _older(work: Work) -> Over:
+    return failed(
+        "the borg repository on the drive is older than last time",
+        f"an old copy may have been put in its place, nothing was written to it; {_accepting(work)}",
+    )
+
+
+def _accepting(work: Work) -> str:
+    uuid = work.request.target.facts.uuid
+    return f"if it is right, enrol the drive again: usbbackup drives enrol {uuid}"
 
 
 async def _passphrase(work: Work, passcommand: tuple[str, ...]) -> Secret:

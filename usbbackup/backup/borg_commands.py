@@ -56,6 +56,18 @@ def environment(cache: Path, config: Path, passphrase_fd: int, relocated_ok: boo
     }
 
 
+def strangers(memory: Path) -> dict[str, str]:
+    """What the environment differs in besides, so that borg meets any repository for the first time.
+
+    Only for reading one whose id is known, from a memory that is thrown away.
+    """
+    return {
+        "BORG_CACHE_DIR": str(memory / "cache"),
+        "BORG_SECURITY_DIR": str(memory / "security"),
+        "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+    }
+
+
 def version() -> tuple[str, ...]:
     """Which borg is it?"""
     return ("borg", "--version")
@@ -134,8 +146,8 @@ def delete(archive: str) -> tuple[str, ...]:
     return ("borg", "delete", "--log-json", f"--lock-wait={_LOCK_WAIT}", f"{REPOSITORY}::{archive}")
 
 
-def list_archives(job: str) -> tuple[str, ...]:
-    """Tell the archives of a job.
+def list_archives(job: str, time: str = "*") -> tuple[str, ...]:
+    """Tell the archives of a job, or the one of that time.
 
     >>> list_archives("home")[-2:]
     ('--glob-archives=home@*', 'borg')
@@ -146,6 +158,15 @@ def list_archives(job: str) -> tuple[str, ...]:
         "--log-json",
         "--json",
         f"--lock-wait={_LOCK_WAIT}",
-        f"--glob-archives={job}@*",
+        f"--glob-archives={job}@{time}",
         REPOSITORY,
     )
+
+
+def check() -> tuple[str, ...]:
+    """Look whether the repository itself is whole; it reads all of it, and repairs nothing.
+
+    >>> check()[-2:]
+    ('--repository-only', 'borg')
+    """
+    return ("borg", "check", "--log-json", f"--lock-wait={_LOCK_WAIT}", "--repository-only", REPOSITORY)

@@ -16,6 +16,7 @@ from usbbackup.text import safe
 _NO_MORE_OF_A_ROSTER = 1 << 16  # bytes
 _NO_MORE_OF_A_CONFIG = 1 << 16  # bytes; it may hold a key
 _ID = re.compile(rb"^id = ([0-9a-f]{64})$", re.MULTILINE)
+_KEY = re.compile(rb"^key = .", re.MULTILINE)
 _HOLDER = re.compile(r"(?P<host>.+)@\d+\.(?P<pid>\d+)-[0-9a-f]+")
 
 
@@ -30,16 +31,25 @@ def exists(job_fd: int) -> bool:
 
 def identity(job_fd: int) -> str | None:
     """The id that a repository says it has (its `config` file); None where it says none that can be read."""
+    found = _ID.search(_config(job_fd))
+    return found[1].decode() if found else None
+
+
+def holds_key(job_fd: int) -> bool:
+    """Is there a key in its `config` file, as in every repository that was made with `repokey`?"""
+    return _KEY.search(_config(job_fd)) is not None
+
+
+def _config(job_fd: int) -> bytes:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with (
             closing(open_folder(job_fd, REPOSITORY)) as repository,
             closing(os.open("config", flags, dir_fd=repository)) as config,
         ):
-            found = _ID.search(os.read(config, _NO_MORE_OF_A_CONFIG))
+            return os.read(config, _NO_MORE_OF_A_CONFIG)
     except OSError:
-        return None
-    return found[1].decode() if found else None
+        return b""
 
 
 def remove_unfinished(job_fd: int) -> None:

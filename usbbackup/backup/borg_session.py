@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,16 @@ class Session:
     log: Callable[[str], None] = lambda _: None
     on_start: Callable[[int, int], None] | None = None
 
+    @property
+    def cache(self) -> Path:
+        """borg's cache, which is ours."""
+        return self.paths.cache / "borg"
+
+    @property
+    def config(self) -> Path:
+        """borg's configuration and memory, which are the user's own."""
+        return self.paths.config.parent / "borg"
+
     async def ask(
         self,
         argv: tuple[str, ...],
@@ -81,8 +92,12 @@ class Session:
         feed: Feed | None = None,
         stopping: Steps = POLITELY,
         moved: Callable[[Moved], None] = lambda _: None,
+        as_new: bool = False,
     ) -> Answer:
-        """Run one command. Raises UsbbackupError where there is no borg, OSError where home is full."""
+        """Run one command. Raises UsbbackupError where there is no borg, OSError where home is full.
+
+        `as_new`: borg shall know nothing of the repository, and learn nothing; only to read from it.
+        """
         account, stdout = Account(), bytearray()
 
         def hear(line: bytes) -> None:
@@ -96,7 +111,7 @@ class Session:
                         f"borg: {text}" if level in ("TEXT", "INFO") else f"borg: {level.lower()}: {text}"
                     )
 
-        with self._program(argv, feed, stopping) as program:
+        with self._program(argv, feed, stopping, as_new) as program:
             ended = await self.programs.run(
                 program, stop=stop, on_stdout=stdout.extend, on_stderr=Lines(hear), on_start=self.on_start
             )
@@ -124,15 +139,21 @@ class Session:
         )
 
     @contextlib.contextmanager
-    def _program(self, argv: tuple[str, ...], feed: Feed | None, stopping: Steps) -> Iterator[Program]:
-        cache, config = self.paths.cache / "borg", self.paths.config.parent / "borg"
+    def _program(
+        self, argv: tuple[str, ...], feed: Feed | None, stopping: Steps, as_new: bool
+    ) -> Iterator[Program]:
+        cache, config = self.cache, self.config
         with contextlib.ExitStack() as opened:
             passphrase = opened.enter_context(self.secret.readable())
             places = [opened.enter_context(closing(_own(directory))) for directory in (cache, config)]
             (cache / "tmp").mkdir(mode=0o700, exist_ok=True)
+            env = borg_commands.environment(cache, config, passphrase, relocated_ok=True)
+            if as_new:
+                memory = opened.enter_context(tempfile.TemporaryDirectory(dir=cache / "tmp"))
+                env |= borg_commands.strangers(Path(memory))
             yield Program(
                 argv,
-                env=borg_commands.environment(cache, config, passphrase, relocated_ok=True),
+                env=env,
                 package=borg_commands.PACKAGE,
                 cwd_fd=self.job_fd,
                 pass_fds=(passphrase,),

@@ -28,7 +28,7 @@ _WRONG_PASSPHRASE = Trouble(
     "the passphrase does not open the borg repository",
     "check the job's passcommand; the repository still has the passphrase that it was made with",
 )
-_DAMAGED = Trouble(
+DAMAGED = Trouble(
     "the borg repository is damaged",
     "nothing was changed; look at the drive with `borg check`, and back up to another drive meanwhile",
 )
@@ -40,9 +40,9 @@ _NEWER = Trouble(
     "the borg repository needs a newer borg",
     "install the borg that wrote to it last; nothing was changed",
 )
-_OLDER = Trouble(
-    "the borg repository is older than it was last time",
-    "the drive may have been replaced by an old copy; nothing was changed",
+OLDER = Trouble(
+    "the borg repository on the drive is older than last time",
+    "an old copy may have been put in its place; nothing was changed",
 )
 _OTHER_ENCRYPTION = Trouble(
     "the borg repository is not encrypted as it was last time",
@@ -52,7 +52,7 @@ _KEY = Trouble(
     "the key of the borg repository is missing or does not fit",
     "bring it back with `borg key import`; usbbackup keeps a copy of it in its `keys` directory",
 )
-_FULL = Trouble(
+FULL = Trouble(
     "the drive is full",
     "make room on it, or use a larger drive; earlier snapshots are safe",
 )
@@ -63,13 +63,13 @@ _EXISTS = Trouble(
 
 # message id: (exit code with BORG_EXIT_CODES=modern, what it means)
 TABLE: dict[str, tuple[int, Trouble]] = {
-    "Repository.CheckNeeded": (12, _DAMAGED),
+    "Repository.CheckNeeded": (12, DAMAGED),
     "Repository.DoesNotExist": (13, _NO_REPOSITORY),
-    "Repository.InsufficientFreeSpaceError": (14, _FULL),
+    "Repository.InsufficientFreeSpaceError": (14, FULL),
     "Repository.InvalidRepository": (15, _NO_REPOSITORY),
     "Repository.InvalidRepositoryConfig": (16, _NO_REPOSITORY),
     "Repository.AtticRepository": (11, _NO_REPOSITORY),
-    "Repository.ObjectNotFound": (17, _DAMAGED),
+    "Repository.ObjectNotFound": (17, DAMAGED),
     "Repository.StorageQuotaExceeded": (
         20,
         Trouble("the borg repository has reached its storage quota", "raise it with `borg config`"),
@@ -79,7 +79,7 @@ TABLE: dict[str, tuple[int, Trouble]] = {
         Trouble("borg may not read its repository", "make the job's folder on the drive yours again"),
     ),
     "MandatoryFeatureUnsupported": (25, _NEWER),
-    "NoManifestError": (26, _DAMAGED),
+    "NoManifestError": (26, DAMAGED),
     "UnsupportedManifestError": (27, _NEWER),
     "Archive.AlreadyExists": (30, _EXISTS),
     "Archive.DoesNotExist": (
@@ -109,25 +109,25 @@ TABLE: dict[str, tuple[int, Trouble]] = {
         62,
         Trouble("the borg repository was in another place last time", "make sure that it is the right drive"),
     ),
-    "Cache.RepositoryIDNotUnique": (63, _OLDER),
-    "Cache.RepositoryReplay": (64, _OLDER),
+    "Cache.RepositoryIDNotUnique": (63, OLDER),
+    "Cache.RepositoryReplay": (64, OLDER),
     "LockError": (70, LOCKED),
     "LockErrorT": (71, LOCKED),
     "LockFailed": (72, LOCKED),
     "LockTimeout": (73, LOCKED),
-    "IntegrityError": (90, _DAMAGED),
-    "FileIntegrityError": (91, _DAMAGED),
-    "DecompressionError": (92, _DAMAGED),
-    "ArchiveTAMInvalid": (95, _DAMAGED),
-    "ArchiveTAMRequiredError": (96, _DAMAGED),
-    "TAMInvalid": (97, _DAMAGED),
-    "TAMRequiredError": (98, _DAMAGED),
+    "IntegrityError": (90, DAMAGED),
+    "FileIntegrityError": (91, DAMAGED),
+    "DecompressionError": (92, DAMAGED),
+    "ArchiveTAMInvalid": (95, DAMAGED),
+    "ArchiveTAMRequiredError": (96, DAMAGED),
+    "TAMInvalid": (97, DAMAGED),
+    "TAMRequiredError": (98, DAMAGED),
     "TAMUnsupportedSuiteError": (99, _NEWER),
 }
 _BY_CODE = dict(TABLE.values())
 _BY_ERRNO = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
     errno.EROFS: Trouble(
         "the drive became read-only", "check its file system; what was on it before is untouched"
     ),

@@ -49,6 +49,8 @@ class Request:
     accept_source: bool = False
     dry_run: bool = False
     repository: str | None = None  # id of the borg repository that this job has used on this drive
+    last_ended_well: bool | None = None  # of runs that wrote to this drive; None where none is known
+    last_snapshot: str | None = None  # of the last good run on this drive
     on_repository: Callable[[str], None] = lambda _: None  # told the id of the one it uses from now on
     on_start: Callable[[int, int], None] | None = None  # process id and start time of each program of the run
 

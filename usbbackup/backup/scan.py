@@ -22,7 +22,7 @@ class Sink(Protocol):
 
 
 class Scan:
-    """The entries of all sources. They are walked when `groups`, `batches` or `write` is called, once.
+    """The entries of all sources. They are walked, and counted anew, each time it is asked for them.
 
     `finished` is called at the end of the walk, and may raise `Over`: then the list was not fit to be used.
     """
@@ -31,11 +31,14 @@ class Scan:
         self, places: Sequence[Place], rules: Rules, finished: Callable[[], None] = lambda: None
     ) -> None:
         self.places = tuple(places)
-        self.tallies = {place.path: Tally() for place in places}
-        self.unread = Unread()
+        self._count_anew()
         self._rules = rules
         self._finished = finished
         self._tops = frozenset(place.path for place in places)
+
+    def _count_anew(self) -> None:
+        self.tallies = {place.path: Tally() for place in self.places}
+        self.unread = Unread()
 
     @property
     def files(self) -> int:
@@ -57,6 +60,7 @@ class Scan:
 
     def groups(self) -> Iterator[Group]:
         """The same by directory, with absolute paths."""
+        self._count_anew()
         yield from (Group(path, []) for path in self._parents())
         for place in self.places:
             yield from self._walk(place) if place.directory else self._single(place)
