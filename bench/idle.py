@@ -1,6 +1,8 @@
 """What an idle agent costs: the system calls of a quiet time, which should be the watchdog's; memory.
 
 Needs strace; as root also loop devices, to measure memory again after a run of 10,000 files.
+Devices and mounts of others are news for an agent, so as root the quiet time is measured in namespaces of
+its own, network and mount, which udev's events and others' mounts do not reach.
 """
 
 import argparse
@@ -40,7 +42,11 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
             stack.enter_context(loop_drive.udevd())
             after_a_run(here, env, stack)
             figures += memory(agent.pid, f"after a run of {FILES} files")
-        return figures + quiet(agent.pid, arguments.seconds, here / "trace")
+    with _common.temporary() as here:
+        env = _common.a_home(here, CONFIG) | {"WATCHDOG_USEC": str(WATCHDOG * 1_000_000)}
+        apart = ("unshare", "--net", "--mount", "--") if os.geteuid() == 0 else ()
+        with _common.an_agent(env, *apart) as agent:
+            return figures + quiet(agent.pid, arguments.seconds, here / "trace")
 
 
 def after_a_run(here: Path, env: dict[str, str], stack: ExitStack) -> None:

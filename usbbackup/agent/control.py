@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from importlib import resources
+from pathlib import Path
 
 from usbbackup.agent import desk, enrolling
 from usbbackup.agent.desk import Answer, Record
@@ -35,7 +35,7 @@ class Control(Server):
 
     async def init(self) -> None:
         """Listen; a socket that a dead agent left behind is replaced."""
-        description = resources.files("usbbackup.agent").joinpath("io.usbbackup.Agent.varlink").read_text()
+        description = Path(__file__).with_name("io.usbbackup.Agent.varlink").read_text()
         methods: dict[str, Handler] = {
             "Status": self.status,
             "Tree": self.tree,

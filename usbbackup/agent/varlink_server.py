@@ -10,7 +10,6 @@ import socket
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from importlib import resources
 from pathlib import Path
 
 from usbbackup import __version__, varlink_idl
@@ -312,7 +311,7 @@ async def _about(server: VarlinkServer, method: str, parameters: Message) -> Mes
 
 
 def _service() -> str:
-    return resources.files("usbbackup.agent").joinpath("org.varlink.service.varlink").read_text()
+    return Path(__file__).with_name("org.varlink.service.varlink").read_text()
 
 
 def _check(parameters: Message, wanted: varlink_idl.Struct) -> None:

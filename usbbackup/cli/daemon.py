@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from usbbackup.lean import without_openssl
+
 if TYPE_CHECKING:
     from usbbackup.cli.main import Terminal
 
@@ -15,6 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     """Be the agent until told to stop."""
+    without_openssl()
     from usbbackup.agent import daemon
 
     return daemon.run(daemon.real_world(terminal.env))
