@@ -1,11 +1,12 @@
 # The whole set-up is in here: every target installs what it needs, and says so.
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test check bench prepare clean
+.PHONY: help demo test test-system check bench prepare clean
 
 help:
 	@echo "make demo    show the main job on an emulated drive"
 	@echo "make test    run the tests (as root: also on real loop devices, with udev)"
+	@echo "make test-system  boot Debian 12 and 13 in containers, set it up there as users do (needs root)"
 	@echo "make check   ruff, formatting, mypy --strict"
 	@echo "make bench   measure speed and cost, print ratios"
 	@echo "make clean   remove the virtual environment and what was built"
@@ -15,6 +16,14 @@ demo: prepare
 
 test: prepare
 	@$(PYTHON) -m pytest
+
+# The trees of the containers are kept here: making them takes some minutes, once.
+CACHE := $(or $(USBBACKUP_TEST_CACHE),$(HOME)/.cache/usbbackup-tests)
+
+test-system: prepare
+	@packaging/prepare system
+	@tests/system/make-roots $(CACHE)
+	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -m system tests/system
 
 check: prepare
 	@$(PYTHON) -m ruff check .

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     """List, enrol or forget."""
     match args.verb:
         case "enrol":
-            _enrol(args, terminal)
+            enrol(terminal, args.drive, read_only=args.read_only, as_json=args.json)
         case "forget":
             _forget(args, terminal)
         case _:
@@ -49,18 +49,19 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     return 0
 
 
-def _enrol(args: argparse.Namespace, terminal: "Terminal") -> None:
-    wish = {"drive": args.drive, "read_only": args.read_only}
+def enrol(terminal: "Terminal", word: str | None, *, read_only: bool = False, as_json: bool = False) -> None:
+    """Enrol a drive and say so; offers to run what root must do first. Raises NotNowError."""
+    wish = {"drive": word, "read_only": read_only}
     made = asked(terminal, "Enrol", **wish)
-    if made["command"] and not args.json and _has_run(made, terminal):
+    if made["command"] and not as_json and _has_run(made, terminal):
         made = asked(terminal, "Enrol", **wish)
     if made["message"]:
         raise NotNowError(safe(made["message"]), made["hint"] and safe(made["hint"]))
     drive = made["drive"]
-    if args.json:
+    if as_json:
         terminal.json(drive)
         return
-    what = "be read from now on" if args.read_only else "hold your backups from now on"
+    what = "be read from now on" if read_only else "hold your backups from now on"
     terminal.say(f"{_called(drive)} may {what}")
 
 

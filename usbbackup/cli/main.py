@@ -20,6 +20,7 @@ from usbbackup.text import did_you_mean, safe
 
 # Each is a module beside this one, with HELP, arguments(parser) and run(args, terminal) -> exit code.
 COMMANDS = (
+    "setup",
     "status",
     "start",
     "cancel",
@@ -30,6 +31,7 @@ COMMANDS = (
     "check-config",
     "daemon",
     "reload",
+    "uninstall",
 )
 INTERRUPTED = 130  # as a shell reports SIGINT
 MOST = 1_000_000  # of anything that a command lists
