@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from queue import SimpleQueue
 
 import pytest
 
@@ -19,8 +20,9 @@ def test_what_the_thread_raises_is_raised_to_the_one_who_waits():
         asyncio.run(in_thread(lambda: 1 // 0))
 
 
-def test_a_cancelled_wait_returns_at_once_and_drops_what_the_thread_brings_later():
+def test_a_cancelled_wait_returns_at_once_and_what_the_thread_brings_later_is_given_away():
     release, finished = threading.Event(), threading.Event()
+    late = SimpleQueue[str]()
 
     def stuck() -> str:
         release.wait()
@@ -28,7 +30,7 @@ def test_a_cancelled_wait_returns_at_once_and_drops_what_the_thread_brings_later
         return "too late"
 
     async def main() -> None:
-        waiting = asyncio.create_task(in_thread(stuck))
+        waiting = asyncio.create_task(in_thread(stuck, unwanted=late.put))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -38,6 +40,23 @@ def test_a_cancelled_wait_returns_at_once_and_drops_what_the_thread_brings_later
 
     asyncio.run(main())
     assert finished.is_set()
+    assert late.get(timeout=60) == "too late"
+
+
+def test_what_arrives_in_the_moment_of_the_cancellation_is_given_away_too():
+    async def main() -> list[str]:
+        late: list[str] = []
+        waiting = asyncio.create_task(in_thread(lambda: "just in time", unwanted=late.append))
+        await asyncio.sleep(0)
+        for thread in threading.enumerate():
+            if thread.name.startswith("offload"):
+                thread.join(timeout=60)  # the loop cannot hear of it meanwhile
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return late
+
+    assert asyncio.run(main()) == ["just in time"]
 
 
 def test_a_thread_that_never_ends_does_not_keep_the_program_from_ending():

@@ -89,13 +89,14 @@ class Stop:
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
         self.message = ""
+        self.hint: str | None = None
         self._callbacks: list[Callable[[], None]] = []
 
-    def set(self, outcome: Outcome, message: str) -> None:
+    def set(self, outcome: Outcome, message: str, hint: str | None = None) -> None:
         """Ask the run to end; the first wish counts."""
         if self.outcome is not None:
             return
-        self.outcome, self.message = outcome, message
+        self.outcome, self.message, self.hint = outcome, message, hint
         for callback in list(self._callbacks):
             callback()
 
@@ -117,4 +118,4 @@ class Stop:
     def result(self) -> Result:
         """The result of a run that ended because of this wish."""
         assert self.outcome is not None  # noqa: S101 - asked only after `set`
-        return Result(self.outcome, self.message)
+        return Result(self.outcome, self.message, self.hint)

@@ -1,7 +1,11 @@
 """From plug to recorded outcome, with played drives, time and programs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from demo.directory_drive import DirectoryDrive
 from tests.agent.played import Play, a_job, run
 from usbbackup.agent import desk
 from usbbackup.agent.dispatcher import CancelRuns
@@ -151,6 +155,40 @@ def test_a_drive_pulled_during_a_run_interrupts_it_and_the_next_plug_runs_again(
 
     run(main)
     assert outcomes(play) == [Outcome.INTERRUPTED, Outcome.SUCCESS]
+
+
+@pytest.mark.parametrize(
+    ("happens", "outcome", "told"),
+    [
+        (lambda drive: drive.pull(), Outcome.INTERRUPTED, "the drive 'backup' was unplugged"),
+        (lambda drive: drive.unmount(), Outcome.INTERRUPTED, "the drive 'backup' was unmounted"),
+        (
+            lambda drive: drive.remount("ro"),
+            Outcome.FAILED,
+            "the drive 'backup' takes no more data: The drive is mounted read-only at ",
+        ),
+    ],
+    ids=["pulled", "unmounted", "read-only"],
+)
+def test_the_history_tells_what_became_of_the_drive(
+    tmp_path: Path, happens: Callable[[DirectoryDrive], None], outcome: Outcome, told: str
+) -> None:
+    """A drive that cannot be written to any more was not unplugged."""
+    play = Play(tmp_path, a_job())
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            await agent.started()
+            happens(drive)
+            play.clock.pass_by(1)
+            await agent.ended()
+
+    run(main)
+    (record,) = play.history()
+    assert record.outcome is outcome
+    assert record.message.startswith(told)
 
 
 def test_two_drives_work_side_by_side_and_fail_alone(tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ async def snapshots(
     reader = Reader({job.name: job for job in world.config.jobs}, world.programs, world.paths, world.clock)
     known = {job.name for job in world.config.jobs}
     for sighting in readable:
-        with sighting.pin(world, writing=False) as pin:
+        with sighting.pin(world) as pin:
             found = await on(pin, reader)
         known |= {snapshot.job for snapshot in found.snapshots}
         records = (_snapshot_record(s, sighting) for s in found.snapshots if job in (None, s.job))

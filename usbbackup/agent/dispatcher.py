@@ -20,8 +20,8 @@ from usbbackup.backup.secret import WaitingForSecret
 from usbbackup.clock import Timer
 from usbbackup.config import JobConfig
 from usbbackup.drives.admit import Ready
-from usbbackup.drives.monitor import Seen, Sighting
-from usbbackup.drives.ready import Waiting, Why
+from usbbackup.drives.monitor import Decision, Seen, Sighting
+from usbbackup.drives.ready import Refused, Waiting, Why
 from usbbackup.history import History, new_run_id
 from usbbackup.otp import (
     AlreadyStarted,
@@ -158,10 +158,11 @@ class Dispatcher(Server):
             if before.get(sighting.uuid) != sighting.decision:
                 self._remark(sighting)
         ready = {s.uuid: s for s in sightings if isinstance(s.decision, Ready)}
+        now = {s.uuid: s.decision for s in sightings}
         tried = {s.uuid for s in sightings if _is_tried(s)}  # again: whether it stays is told in a moment
         for uuid, attached in list(self.attached.items()):
             if uuid not in tried and _stay(attached.sighting) != _stay(ready.get(uuid)):
-                self._leave(attached)
+                self._leave(attached, now.get(uuid))
         for uuid, sighting in ready.items():
             await self._arrive(uuid, sighting)
         await self._open_pools()
@@ -188,14 +189,14 @@ class Dispatcher(Server):
         attachment = await ask(self._historian, lambda history: history.attachment(str(key), uuid), str(key))
         self.attached[uuid] = Attached(sighting, attachment)
 
-    def _leave(self, attached: Attached) -> None:
+    def _leave(self, attached: Attached, now: Decision | None) -> None:
         uuid, name = attached.sighting.uuid, safe(attached.sighting.name)
         del self.attached[uuid]
         self._ends = {key: ends for key, ends in self._ends.items() if key[1] != attached.attachment}
         story.info("drive '%s' is gone", name, extra={"drive": uuid})
         write(self._historian, lambda history: history.end_attachment(uuid))
         for order in running(self._world, uuid):
-            order.stop.set(Outcome.INTERRUPTED, f"the drive '{name}' was unplugged")
+            order.stop.set(*_parting(name, now))
         closing = self._pools.ask_to_stop_pool(uuid)
         if isinstance(closing, Ref):
             self._closing[closing] = uuid
@@ -358,6 +359,20 @@ def running(world: World, uuid: str | None = None) -> list[Order]:
 
 def _is_run(name: object) -> bool:
     return isinstance(name, tuple) and name[0] == "run"
+
+
+def _parting(name: str, now: Decision | None) -> tuple[Outcome, str, str | None]:
+    """How a run ends whose drive is no longer ready, and is this now."""
+    again = "plug the drive in again, and the backup goes on"
+    match now:
+        case Waiting(Why.READ_ONLY | Why.STOPPED, reason, remedy):
+            return Outcome.FAILED, f"the drive '{name}' takes no more data: {reason}", remedy
+        case Waiting(Why.NOT_MOUNTED):
+            return Outcome.INTERRUPTED, f"the drive '{name}' was unmounted", again
+        case Waiting(_, reason, remedy) | Refused(reason, remedy):
+            return Outcome.INTERRUPTED, f"the drive '{name}' is not ready any more: {reason}", remedy
+        case _:
+            return Outcome.INTERRUPTED, f"the drive '{name}' was unplugged", again
 
 
 def _is_tried(sighting: Sighting) -> bool:

@@ -15,6 +15,7 @@ from usbbackup.backup.perform import perform
 from usbbackup.backup.secret import WaitingForSecret
 from usbbackup.config import JobConfig
 from usbbackup.drives.monitor import Sighting
+from usbbackup.drives.pin import Pin
 from usbbackup.errors import UsbbackupError
 from usbbackup.history import History
 from usbbackup.offload import in_thread
@@ -104,7 +105,7 @@ class Worker(Server):
         world, order = self._world, request.order
         pin = order.drive.pin(world)
         try:
-            with closing(await in_thread(pin.__enter__)) as target:
+            with closing(await in_thread(pin.__enter__, unwanted=Pin.close)) as target:
                 return await perform(
                     Request(
                         job=order.job,

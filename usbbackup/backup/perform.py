@@ -45,7 +45,7 @@ async def _back_up(request: Request) -> Result:
     _look(request)
     survey = await in_thread(Survey, request)
     engine = _engine(request)
-    with closing(await in_thread(_job_folder, request)) as job:
+    with closing(await in_thread(_job_folder, request, unwanted=os.close)) as job:
         time = await in_thread(layout.free_time, job, request.clock.now())
         work = Work(request, job, time, survey.scan)
         if request.dry_run:

@@ -68,9 +68,9 @@ class Sighting:
         device, record = self.verdict.device, self.verdict.record
         return (device and device.fs_label) or (record and record.label) or self.verdict.drive.name
 
-    def pin(self, sights: Sights, *, writing: bool = True) -> Pin:
+    def pin(self, sights: Sights) -> Pin:
         """Hold it; only where it is mounted and enrolled."""
-        return Pin(self.verdict, sights.mounts, sights.host, writing=writing)
+        return Pin(self.verdict, sights.mounts, sights.host)
 
 
 @dataclass(frozen=True)

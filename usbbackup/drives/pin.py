@@ -25,7 +25,7 @@ class Pin:
     afterwards nothing stays open.
     """
 
-    def __init__(self, verdict: Verdict, mounts: MountTable, host: Host, *, writing: bool = True) -> None:
+    def __init__(self, verdict: Verdict, mounts: MountTable, host: Host) -> None:
         if verdict.device is None or verdict.row is None or verdict.record is None:
             raise ValueError("only an enrolled, mounted drive can be held")
         self.facts = verdict.facts()
@@ -35,7 +35,6 @@ class Pin:
         self._record = verdict.record
         self._mounts = mounts
         self._host = host
-        self._writing = writing
         self._fd: int | None = None
 
     def __enter__(self) -> Self:
@@ -74,11 +73,11 @@ class Pin:
         """None while the held folder is on the same, still mounted drive; else the reason why not.
 
         A pulled drive may stay in the mount table, and an open directory goes on listing from memory: udev's
-        `remove` and failing writes tell of that first.
+        `remove` and failing writes tell of that first. Whether it still takes data, only writing tells.
         """
         rows = self._mounts.read()
         here = [row for row in rows if row.mount_id == self.row.mount_id]
-        return _difference(self.row, here, rows, self._writing)
+        return _difference(self.row, here, rows)
 
     def _opened(self) -> int:
         with ExitStack() as opened:
@@ -89,9 +88,7 @@ class Pin:
             return layout.open_user_folder(top, self._host)
 
 
-def _difference(
-    then: MountRow, here: Sequence[MountRow], rows: Sequence[MountRow], writing: bool
-) -> str | None:
+def _difference(then: MountRow, here: Sequence[MountRow], rows: Sequence[MountRow]) -> str | None:
     where = safe(then.mount_point)
     if not here:
         return f"The drive was unmounted from {where}."
@@ -100,10 +97,6 @@ def _difference(
         return f"Another drive is mounted at {where} now."
     if next(row for row in reversed(rows) if row.mount_point == then.mount_point) is not now:
         return f"Something else was mounted over {where}."
-    if writing and now.stopped:
-        return f"The file system at {where} has stopped writing after an error."
-    if writing and now.read_only:
-        return f"The drive at {where} is mounted read-only now."
     return None
 
 
