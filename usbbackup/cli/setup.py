@@ -3,6 +3,7 @@
 import argparse
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="what a drive needs before it is written to: your word (the default), or only its label",
     )
     add("--every", metavar="TIME", help="such as 1d; left out: once each time the drive is plugged in")
+    add(
+        "--passphrase-in",
+        choices=("keyring", "systemd-creds", "file"),
+        help="where borg's passphrase is kept; left out: the first of these that works here",
+    )
+    add("--key-copy", type=Path, metavar="FILE", help="save a copy of borg's key there, away from the drive")
     add("--yes", action="store_true", help="ask nothing")
     add("--no-start", action="store_true", help="install the service, but neither start it nor back up")
     add("--server", action="store_true", help="only print what a machine without a desktop needs")
@@ -62,7 +69,11 @@ def run(args: Namespace, terminal: "Terminal") -> int:
     tools = SystemTools(terminal.env)
     changed = _configure(args, place, tools, person, terminal)
     _serve(args, place, tools, terminal, reload=changed)
-    return 0 if args.no_start else _first_backup(args, person, terminal)
+    if args.no_start:
+        return 0
+    code = _first_backup(args, person, terminal)
+    _save_keys(args, place, tools, person, terminal)
+    return code
 
 
 def _who(args: Namespace, terminal: "Terminal") -> "Person":
@@ -91,7 +102,7 @@ def _configure(
 
     file = place.paths.config_file
     before = file.read_bytes() if file.exists() else None
-    content = _wanted(args, place, person, terminal, new=before is None)
+    content = _wanted(args, place, tools, person, terminal, new=before is None)
     if content is None or content == before:
         config.load(file, place.paths.home)
         terminal.say(f"{safe(str(file))} stays as it is")
@@ -108,7 +119,7 @@ def _configure(
 
 
 def _wanted(
-    args: Namespace, place: "Place", person: "Person", terminal: "Terminal", *, new: bool
+    args: Namespace, place: "Place", tools: "Tools", person: "Person", terminal: "Terminal", *, new: bool
 ) -> bytes | None:
     """The text of the configuration that is wanted; None where the one that is there serves."""
     from usbbackup.install import first_config, sizes, wishes
@@ -120,7 +131,30 @@ def _wanted(
     drive = _named(args.drive, here) if args.drive else None
     found = {} if args.yes else sizes.of_presets(place.paths.home, terminal.clock)
     wish = wishes.wish(options, drive, here, person, place.paths.home, found)
+    if wish.engine == "borg":
+        draft = replace(wish, passcommand=("cat",))  # a mistake is found before anything is kept
+        first_config.checked(first_config.written(draft), place.paths.home)
+        wish = replace(wish, passcommand=_passphrase(args, wish.job, place, tools, person, terminal))
     return first_config.checked(first_config.written(wish), place.paths.home)
+
+
+def _passphrase(
+    args: Namespace, job: str, place: "Place", tools: "Tools", person: "Person", terminal: "Terminal"
+) -> tuple[str, ...]:
+    """The command that prints it; one that is kept already is used again."""
+    from usbbackup.install import passphrase
+
+    keeper = passphrase.known(job, place.paths, tools, terminal.env, args.passphrase_in)
+    if keeper is None:
+        secret = person.secret("A passphrase for the repository; empty: a new one is made")
+        if not secret:
+            secret = passphrase.generated()
+            if talks(terminal):
+                terminal.say(f"The passphrase is: {secret}")
+        keeper = passphrase.keep(secret, job, place.paths, tools, terminal.env, args.passphrase_in)
+    for line in passphrase.told(keeper):
+        terminal.say(line)
+    return keeper.passcommand
 
 
 def _options(args: Namespace) -> "Options":
@@ -173,7 +207,7 @@ def _serve(args: Namespace, place: "Place", tools: "Tools", terminal: "Terminal"
             terminal.say(step.difference)
         steps.do(step, tools)
         terminal.say(step.told)
-    if not todo:
+    if not todo and service.active:
         terminal.say("the service is installed and runs")
     for remark in plan.remarks(place, service):
         terminal.say(remark)
@@ -202,6 +236,24 @@ def _first_backup(args: Namespace, person: "Person", terminal: "Terminal") -> in
         return 0
     wish = Namespace(jobs=[], drive=None, wait=True, dry_run=False, accept_source=False, json=False)
     return start.run(wish, terminal)
+
+
+def _save_keys(
+    args: Namespace, place: "Place", tools: "Tools", person: "Person", terminal: "Terminal"
+) -> None:
+    """Tell of the keys that borg's repositories have, and save a copy of the newest where the user says."""
+    from usbbackup.install import steps
+
+    keys = sorted(place.paths.keys.glob("*.key"), key=lambda path: path.stat().st_mtime)
+    if not keys:
+        return
+    for key in keys:
+        terminal.say(f"a copy of borg's key: {safe(str(key))} (needed only if the repository is damaged)")
+    where = args.key_copy or person.ask("Where is another copy of it saved, away from the drive?", "nowhere")
+    if str(where) != "nowhere":
+        step = steps.Write(Path(where).expanduser().absolute(), keys[-1].read_bytes(), mode=0o600)
+        steps.do(step, tools)
+        terminal.say(step.told)
 
 
 def _enrol(drive: dict[str, Any], person: "Person", terminal: "Terminal") -> None:

@@ -42,6 +42,19 @@ class Asker:
             stream=self._terminal.stdin,
         )
 
+    def secret(self, question: str) -> str:
+        """An answer that is not shown, typed twice."""
+        from rich.prompt import Prompt
+
+        def typed(text: str) -> str:
+            return Prompt.ask(
+                _plain(text), console=self._console, default="", show_default=False, password=True
+            )
+
+        while (first := typed(question)) and typed("The same again") != first:
+            self.say("These two differ.")
+        return first
+
     def agrees(self, question: str, *, default: bool) -> bool:
         """Yes or no."""
         from rich.prompt import Confirm
@@ -71,6 +84,10 @@ class Nobody:
     def choose(self, question: str, words: Sequence[str], default: str) -> str:
         """The default."""
         return default
+
+    def secret(self, question: str) -> str:
+        """None of one's own."""
+        return ""
 
     def agrees(self, question: str, *, default: bool) -> bool:
         """Yes: that is what `--yes` says."""

@@ -102,7 +102,7 @@ def _job(wish: Wish) -> list[str]:
         lines.append("    # every: 1d  # left out: once each time the drive is plugged in")
     if wish.engine == "borg":
         lines += [
-            "    encryption: repokey-blake2" if wish.passcommand else "    encryption: none",
+            "    encryption: repokey-blake2",
             *(
                 [f"    passcommand: {flow(wish.passcommand)}  # prints the passphrase"]
                 if wish.passcommand

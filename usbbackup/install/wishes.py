@@ -30,6 +30,10 @@ class Person(Protocol):
         """One of a few words."""
         ...
 
+    def secret(self, question: str) -> str:
+        """An answer that is not shown; empty where there is none."""
+        ...
+
     def agrees(self, question: str, *, default: bool) -> bool:
         """Yes or no."""
         ...
