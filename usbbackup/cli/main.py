@@ -29,6 +29,7 @@ COMMANDS = (
     "why",
     "snapshots",
     "check-config",
+    "doctor",
     "daemon",
     "reload",
     "uninstall",

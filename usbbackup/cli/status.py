@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     """Ask the agent; without one look for oneself."""
     if args.tree:
         return _tree(args, terminal)
-    answer = _answer(terminal)
+    answer = whatever_is_known(terminal)
     if args.json:
         terminal.json(answer["status"])
     else:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     return 0
 
 
-def _answer(terminal: "Terminal") -> Answer:
+def whatever_is_known(terminal: "Terminal") -> Answer:
     """What the agent says; whatever keeps it from answering, there is an answer."""
     try:
         agent = reached(terminal, PATIENCE)
