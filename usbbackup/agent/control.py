@@ -10,12 +10,14 @@ from usbbackup.agent.desk import Answer, Record
 from usbbackup.agent.dispatcher import CancelRuns, Wish, running
 from usbbackup.agent.events import Event
 from usbbackup.agent.historian import ask
+from usbbackup.agent.journal import story
+from usbbackup.agent.messages import Message
 from usbbackup.agent.run import DISPATCHER, HISTORIAN, Order
 from usbbackup.agent.status import run_record, tree_record
 from usbbackup.agent.varlink_server import Handler, VarlinkServer
 from usbbackup.agent.world import World
 from usbbackup.drives.monitor import LookAgain
-from usbbackup.errors import NotNowError
+from usbbackup.errors import ConfigError, NotNowError
 from usbbackup.offload import in_thread
 from usbbackup.otp import CallTimeoutError, Server, Target, call, cast, tree
 
@@ -167,7 +169,13 @@ class Control(Server):
 
 def reload(world: World, monitor: Target) -> None:
     """Take the new configuration. Raises ConfigError and changes nothing where it is wrong."""
-    world.config = world.load()
+    try:
+        world.config = world.load()
+    except ConfigError as error:
+        refused = "the old configuration stays in force, the new one is wrong: %s"
+        story.error(refused, error.message, extra={"kind": Message.CONFIGURATION_REFUSED})
+        raise
+    story.info("the new configuration is in force", extra={"kind": Message.CONFIGURATION_TAKEN})
     cast(monitor, LookAgain())
     cast(world.registry.via(DISPATCHER), "configuration")
 

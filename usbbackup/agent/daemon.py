@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from usbbackup.agent.control import reload
-from usbbackup.agent.journal import handler, story
+from usbbackup.agent.journal import JournalHandler, handler, output, story
+from usbbackup.agent.messages import Message
 from usbbackup.agent.systemd import Systemd, watchdog_seconds
 from usbbackup.agent.tree import MONITOR, tree
 from usbbackup.agent.world import World
@@ -55,7 +56,10 @@ def real_world(env: Mapping[str, str], config: Config | None = None) -> World:
 
 def run(world: World, life: Callable[[], Coroutine[Any, Any, int]] | None = None) -> int:
     """Be the agent until told to stop; returns the exit code. Raises NotNowError where another one runs."""
-    logging.getLogger("usbbackup").addHandler(handler(world.env))
+    told = handler(world.env)
+    logging.getLogger("usbbackup").addHandler(told)
+    if isinstance(told, JournalHandler):
+        output.setLevel(logging.DEBUG)
     logging.getLogger("usbbackup").setLevel(logging.INFO)
     with the_only_agent(world.paths):
         return asyncio.run(life() if life else live(world))
@@ -69,13 +73,15 @@ async def live(world: World) -> int:
         await call(world.registry.via(MONITOR), "settled", None)
         world.since = world.clock.now()
         world.manager.tell("READY=1")
-        story.info("usbbackup is ready")
+        story.info("usbbackup is ready", extra={"kind": Message.READY})
         if landlock_abi() < LEAST_ABI:
-            story.warning("this kernel has no Landlock: rsync and borg are not confined to the drive by it")
+            lacking = "this kernel has no Landlock: rsync and borg are not confined to the drive by it"
+            story.warning(lacking, extra={"kind": Message.NO_LANDLOCK})
         await _until(root, stopping)
         world.manager.tell("STOPPING=1", "STATUS=stopping: ending runs in order")
         if not root.alive:
-            story.critical("the agent gives up: something failed too often (%r)", root.reason)
+            gives_up = "the agent gives up: something failed too often (%r)"
+            story.critical(gives_up, root.reason, extra={"kind": Message.GIVES_UP})
             return Exit.BUG
         await stop(root, "shutdown")
     return Exit.DONE
@@ -112,11 +118,8 @@ def _signals(world: World, stopping: "asyncio.Future[None]") -> Iterator[None]:
 
 def _reload(world: World) -> None:
     world.manager.tell("RELOADING=1")
-    try:
+    with contextlib.suppress(ConfigError):  # told already
         reload(world, world.registry.via(MONITOR))
-        story.info("the new configuration is in force")
-    except ConfigError as error:
-        story.error("the old configuration stays in force, the new one is wrong: %s", error.message)
     world.manager.tell("READY=1")
 
 

@@ -13,6 +13,7 @@ from usbbackup.agent import due
 from usbbackup.agent.desk import Picture
 from usbbackup.agent.historian import ask, write
 from usbbackup.agent.journal import story
+from usbbackup.agent.messages import Message
 from usbbackup.agent.run import HISTORIAN, Order, Run, RunEnded, Worker
 from usbbackup.agent.status import sentence
 from usbbackup.agent.world import World
@@ -172,13 +173,15 @@ class Dispatcher(Server):
         decision, name = sighting.decision, safe(sighting.name)
         match decision:
             case Ready():
-                story.info("drive '%s' is ready", name, extra={"drive": sighting.uuid})
+                about = {"drive": sighting.uuid, "kind": Message.DRIVE_READY}
+                story.info("drive '%s' is ready", name, extra=about)
                 self.note("ready", "plugged in, mounted, enrolled and writable", sighting.uuid)
             case Waiting(Why.BEING_TRIED):
                 pass  # it is over in a moment, and then there is something to tell
             case _:
                 remedy = f" {decision.remedy}" if decision.remedy else ""
-                story.info("drive '%s': %s%s", name, decision.reason, remedy, extra={"drive": sighting.uuid})
+                about = {"drive": sighting.uuid, "kind": Message.DRIVE_NOT_READY}
+                story.info("drive '%s': %s%s", name, decision.reason, remedy, extra=about)
                 self.note(type(decision).__name__.lower(), decision.reason + remedy, sighting.uuid)
 
     async def _arrive(self, uuid: str, sighting: Sighting) -> None:
@@ -193,7 +196,7 @@ class Dispatcher(Server):
         uuid, name = attached.sighting.uuid, safe(attached.sighting.name)
         del self.attached[uuid]
         self._ends = {key: ends for key, ends in self._ends.items() if key[1] != attached.attachment}
-        story.info("drive '%s' is gone", name, extra={"drive": uuid})
+        story.info("drive '%s' is gone", name, extra={"drive": uuid, "kind": Message.DRIVE_GONE})
         write(self._historian, lambda history: history.end_attachment(uuid))
         for order in running(self._world, uuid):
             order.stop.set(*_parting(name, now))
@@ -324,7 +327,7 @@ class Dispatcher(Server):
 
     def _say(self) -> None:
         """Keep the service manager's status line true."""
-        now = sentence(self.sightings, running(self._world))
+        now = sentence(self.sightings, running(self._world), self._world.clock.now())
         if now != self._said:
             self._said = now
             self._world.manager.tell(f"STATUS={now}")

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from usbbackup.agent.adopt import end_left_over
 from usbbackup.agent.journal import story
+from usbbackup.agent.messages import Message
 from usbbackup.agent.world import World
 from usbbackup.clock import Timer
 from usbbackup.history import History, HistoryError
@@ -15,6 +16,7 @@ T = TypeVar("T")
 Question = Callable[[History], Any]
 
 RETRY_SECONDS = 30.0
+TROUBLE = {"kind": Message.HISTORY_TROUBLE}
 KEPT = 10_000  # writes kept while the disk is full; beyond that the oldest go, and the journal says so
 
 
@@ -42,13 +44,14 @@ class Historian(Server):
             self._later(error)
             return
         for line in lines:
-            story.warning("%s", line)
+            story.warning("%s", line, extra={"kind": Message.RUN_INTERRUPTED})
 
     async def handle_cast(self, message: Question) -> None:
         """Write, in order with all that waits."""
         if len(self._kept) >= KEPT:
             self._kept.popleft()
-            story.error("the history could not be written for so long that its oldest news is lost")
+            lost = "the history could not be written for so long that its oldest news is lost"
+            story.error(lost, extra=TROUBLE)
         self._kept.append(message)
         self._write()
 
@@ -71,7 +74,7 @@ class Historian(Server):
             self._history = History.open(self._world.paths.history_db, self._world.clock)
         if self._history.set_aside != self._aside:
             self._aside = self._history.set_aside
-            story.warning("%s", self._aside)
+            story.warning("%s", self._aside, extra=TROUBLE)
         return self._history
 
     def _write(self) -> None:
@@ -84,7 +87,7 @@ class Historian(Server):
 
     def _later(self, error: HistoryError) -> None:
         if self._retry is None:
-            story.error("the history cannot be written now, it is kept in memory: %s", error)
+            story.error("the history cannot be written now, it is kept in memory: %s", error, extra=TROUBLE)
             self._retry = self._world.clock.later(RETRY_SECONDS, lambda: self.pid.deliver("again"))
 
     async def terminate(self, reason: object) -> None:
@@ -105,6 +108,6 @@ async def ask(historian: Target, question: Callable[[History], T], otherwise: T)
     """Ask the history; `otherwise` where it cannot be read, which the journal tells."""
     answer = await call(historian, question, timeout=None)
     if isinstance(answer, HistoryError):
-        story.error("the history cannot be read: %s", answer)
+        story.error("the history cannot be read: %s", answer, extra=TROUBLE)
         return otherwise
     return answer  # type: ignore[no-any-return] # the answer of `question`, through a mailbox

@@ -12,6 +12,7 @@ PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR
 FIELDS = {"job": "USBBACKUP_JOB", "drive": "USBBACKUP_DRIVE", "run": "USBBACKUP_RUN"}
 
 story = logging.getLogger("usbbackup")
+output = story.getChild("output")  # of engines: part of the journal, but not of the story in a terminal
 
 
 class JournalHandler(logging.Handler):
@@ -39,6 +40,7 @@ def entry(message: str, record: logging.LogRecord) -> bytes:
     """The datagram of a record; a field with a newline is sent with its length instead of `=`."""
     fields = {
         "MESSAGE": message,
+        **({"MESSAGE_ID": kind} if (kind := vars(record).get("kind")) else {}),
         "PRIORITY": str(PRIORITY.get(record.levelno, 6)),
         "SYSLOG_IDENTIFIER": "usbbackup",
         **{field: str(vars(record)[name]) for name, field in FIELDS.items() if vars(record).get(name)},

@@ -1,24 +1,31 @@
 """The log of one run: a file of its own, line by line, readable while the run goes on and after."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from usbbackup.agent.journal import story
+from usbbackup.agent.journal import output, story
+from usbbackup.agent.messages import Message
 from usbbackup.clock import Clock, rfc3339
 from usbbackup.text import safe
 
+MOST_LINES = 200  # of one engine's output in the journal, which has more to keep than one run
 MOST_BYTES = 20_000_000  # beyond that only a remark: a log must not fill the home
 
 
 class RunLog:
     """Appends lines from any thread; a log that cannot be written never fails a backup."""
 
-    def __init__(self, directory: Path, run: str, clock: Clock) -> None:
+    def __init__(
+        self, directory: Path, run: str, clock: Clock, fields: Mapping[str, str] | None = None
+    ) -> None:
         self.path = directory / f"{run}.log"
-        self._clock = clock
+        self._run, self._clock = run, clock
+        self._fields = {**(fields or {}), "kind": Message.RUN_OUTPUT}
+        self._told = 0
         self._lock = Lock()
         self._fd = -1
         self._written = 0
@@ -53,8 +60,20 @@ class RunLog:
             except OSError as error:
                 self._give_up(error)
 
+    def output(self, text: str) -> None:
+        """Add one line that the engine has said; its first lines go to the journal as well."""
+        self.line(text)
+        with self._lock:
+            self._told += 1
+            told = self._told
+        if told <= MOST_LINES:
+            output.debug("%s", safe(text), extra=self._fields)
+        elif told == MOST_LINES + 1:
+            output.debug("there is more, see: usbbackup history %s", self._run, extra=self._fields)
+
     def _give_up(self, error: OSError) -> None:
-        story.warning("the run's log %s cannot be written: %s", self.path, error.strerror)
+        about = self._fields | {"kind": Message.LOG_TROUBLE}
+        story.warning("the run's log %s cannot be written: %s", self.path, error.strerror, extra=about)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1

@@ -9,6 +9,7 @@ from usbbackup.agent.events import Event
 from usbbackup.agent.historian import ask, write
 from usbbackup.agent.journal import story
 from usbbackup.agent.logfile import RunLog
+from usbbackup.agent.messages import OF_OUTCOME, Message
 from usbbackup.agent.world import World
 from usbbackup.backup.engine import Request
 from usbbackup.backup.perform import perform
@@ -116,7 +117,7 @@ class Worker(Server):
                         paths=world.paths,
                         stop=order.stop,
                         report=lambda progress: self._report(order, progress),
-                        log=request.request_log.line,
+                        log=request.request_log.output,
                         last=request.before.sources,
                         last_ended_well=request.before.ended_well,
                         last_snapshot=request.before.snapshot,
@@ -185,7 +186,7 @@ class Run(Server):
         order, world = self._order, self._world
         order.stop.off(self._stop_waiting)
         order.since = world.clock.now()
-        with RunLog(world.paths.logs, order.run, world.clock) as log:
+        with RunLog(world.paths.logs, order.run, world.clock, _fields(order)) as log:
             self._begin(log)
             working = asyncio.create_task(self._ask(worker, log))
             try:
@@ -209,7 +210,7 @@ class Run(Server):
 
     def _begin(self, log: RunLog) -> None:
         order = self._order
-        story.info("%s", _sentence(order, "begins"), extra=_fields(order))
+        story.info("%s", _sentence(order, "begins"), extra=_fields(order, Message.RUN_BEGINS))
         log.line(_sentence(order, "begins"))
         if not order.dry_run:
             write(self._historian, self._begun(str(log.path)))
@@ -224,7 +225,8 @@ class Run(Server):
         order = self._order
         for note in result.notes:
             log.line(note)
-        log.line(f"{result.outcome}: {result.message}" + (f" ({result.hint})" if result.hint else ""))
+        said = f"{result.outcome}: {result.message}" + (f" ({result.hint})" if result.hint else "")
+        log.line(said)
         if isinstance(result, WaitingForSecret):
             write(self._historian, lambda history: history.drop_run(order.run))
         elif not order.dry_run:
@@ -232,8 +234,8 @@ class Run(Server):
             write(self._historian, lambda history: history.end_run(order.run, result, ended))
         if result.outcome.good and not order.dry_run:
             write(self._historian, lambda history: history.sources_seen(order.job.name, result.sources))
-        level = story.info if result.outcome.good else story.warning
-        level("%s", _sentence(order, f"{result.outcome}: {result.message}"), extra=_fields(order))
+        level, kind = OF_OUTCOME[result.outcome]
+        story.log(level, "%s", _sentence(order, said), extra=_fields(order, kind))
 
     def _tell(self, result: Result) -> None:
         order = self._order
@@ -269,5 +271,6 @@ def _sentence(order: Order, what: str) -> str:
     return f"job '{order.job.name}' on drive '{safe(order.drive.name)}': {what}"
 
 
-def _fields(order: Order) -> dict[str, str]:
-    return {"job": order.job.name, "drive": order.drive.uuid, "run": order.run}
+def _fields(order: Order, kind: Message | None = None) -> dict[str, str]:
+    about = {"job": order.job.name, "drive": order.drive.uuid, "run": order.run}
+    return about | ({"kind": kind} if kind else {})

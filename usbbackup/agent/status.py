@@ -14,7 +14,9 @@ from usbbackup.drives.survey import DriveView, Space, space, view
 from usbbackup.history import RunRecord
 from usbbackup.otp import Node
 from usbbackup.outcome import Phase
-from usbbackup.text import safe
+from usbbackup.text import human_duration, safe
+
+_SURE_PERCENT, _SURE_SECONDS = 5.0, 10.0  # before that, how a run goes on cannot be told from how it began
 
 
 @dataclass(frozen=True)
@@ -145,27 +147,41 @@ def tree_record(node: Node, clock: Clock) -> dict[str, object]:
     }
 
 
-def sentence(sightings: Sequence[Sighting], orders: Sequence[Order]) -> str:
+def sentence(sightings: Sequence[Sighting], orders: Sequence[Order], now: float) -> str:
     """The status line of the service."""
     working = [order for order in orders if order.progress.phase is not Phase.QUEUED]
     if working:
-        return "; ".join(_doing(order) for order in working)
+        return "; ".join(_doing(order, now) for order in working)
     ready = [safe(s.name) for s in sightings if isinstance(s.decision, Ready)]
     if ready:
         return f"idle; {_listed(ready)} plugged in"
     return "idle; waiting for a drive"
 
 
-def _doing(order: Order) -> str:
+def _doing(order: Order, now: float) -> str:
     percent = order.progress.percent
     doing = f"backing up {order.job.name} to '{safe(order.drive.name)}'"
     match order.progress.phase:
         case Phase.TRANSFER if percent is not None:
-            return f"{doing}: {percent:.0f} %"
+            left = _left(percent, now - order.since)
+            return f"{doing}: {percent:.0f} %" + (f", {left} left" if left else "")
         case Phase.TRANSFER:
             return doing
         case phase:
             return f"{doing}: {phase}"
+
+
+def _left(percent: float, elapsed: float) -> str:
+    """How long a run will still take, if it goes on as it began; nothing where that would be a guess.
+
+    >>> _left(25, 62), _left(99, 600), _left(1, 30), _left(50, 3)
+    ('3 min', '10 s', '', '')
+    """
+    if percent < _SURE_PERCENT or elapsed < _SURE_SECONDS:
+        return ""
+    left = elapsed * (100 - percent) / percent
+    step = 60 if left >= 60 else 10
+    return human_duration(max(left // step, 1) * step)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shlex
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from pathlib import Path
 from usbbackup.backup.borg_commands import is_supported
 from usbbackup.config import Config, JobConfig
 from usbbackup.errors import ConfigError
-from usbbackup.install import login
+from usbbackup.install import login, units
 from usbbackup.install.doctor import Check, Facts, Finding, State
 from usbbackup.install.tools import properties
 from usbbackup.sandbox import landlock_abi
@@ -20,6 +21,7 @@ from usbbackup.text import human_age, human_bytes, safe
 STALE = 14 * 86400.0  # seconds; where the configuration says nothing else
 _FEW_FILES = 1024
 _LITTLE_SPACE = 100_000_000  # bytes at home: history, logs and borg's cache have to go somewhere
+_CATALOGS = (Path("/usr/local/lib/systemd/catalog"), Path("/usr/lib/systemd/catalog"))
 _LEAST_ABI = 2  # of Landlock: before that it cannot allow renames between directories
 
 
@@ -178,6 +180,13 @@ def journal(facts: Facts) -> Iterator[Finding]:
         why = f"what happened is lost at reboot, but for the log of each run in {logs}"
         mend = "sudo mkdir -p /var/log/journal && sudo systemctl restart systemd-journald"
         yield Finding("journal", "note", "the journal is not kept", why, mend)
+    why = "`journalctl -x` then explains each entry"
+    if any((place / units.CATALOG).exists() for place in _CATALOGS):
+        yield Finding("catalogue", "ok", "the explanations of the journal are installed", why)
+    else:
+        target, source = _CATALOGS[0] / units.CATALOG, units.path(units.CATALOG)
+        mend = f"sudo install -Dm644 {shlex.quote(str(source))} {target} && sudo journalctl --update-catalog"
+        yield Finding("catalogue", "note", "the explanations of the journal are not installed", why, mend)
 
 
 def bus(facts: Facts) -> Iterator[Finding]:

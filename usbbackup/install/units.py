@@ -55,6 +55,11 @@ def autostart(script: str) -> str:
     return MARK + text(AUTOSTART).replace("@SCRIPT@", f'"{script}"')
 
 
+def path(name: str) -> Path:
+    """Where a file of `files/` is installed."""
+    return Path(str(resources.files("usbbackup.install").joinpath("files", name)))
+
+
 def text(name: str) -> str:
     """A text as it stands in `files/`."""
     return resources.files("usbbackup.install").joinpath("files", name).read_text(encoding="utf-8")
