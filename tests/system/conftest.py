@@ -64,9 +64,9 @@ def debian12(udevd: None) -> Iterator[Machine]:
 
 @pytest.fixture
 def stick(udevd: None) -> Iterator[LoopDrive]:
-    """A drive of its own for each test: any user may write to it."""
+    """A drive of its own for each test; it belongs to the first user of the machine."""
     with tempfile.TemporaryDirectory(prefix="usbbackup-stick-") as directory:
-        drive = LoopDrive(Path(directory), label=f"s{Path(directory).name[-10:]}", owner=(1000, 1000))
+        drive = LoopDrive(Path(directory), label=f"s{Path(directory).name[-8:]}".lower(), owner=(1000, 1000))
         yield drive
         drive.close()
 

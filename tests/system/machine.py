@@ -50,6 +50,8 @@ class Machine:
             (ground / name).mkdir()
         layers = f"lowerdir={tree},upperdir={ground / 'upper'},workdir={ground / 'work'}"
         _host("mount", "-t", "overlay", "overlay", "-o", layers, self.root)
+        (self.root / "etc/hostname").write_text(f"{self.name}\n")
+        (self.root / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
 
@@ -181,6 +183,24 @@ class User:
         return self.machine.run(
             "systemd-run", "--quiet", "--wait", "--pipe", *as_login, shell, "-l", "-c", script
         )
+
+    def write(self, name: str, content: str, *, mode: int = 0o644) -> None:
+        """Write a file in their home, as they would."""
+        self.done(
+            "sh",
+            "-c",
+            'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod "$2" "$1"',
+            "sh",
+            name,
+            f"{mode:o}",
+            stdin=content,
+        )
+
+    def tree(self) -> list[str]:
+        """All that is in their home, but for what Python caches: kind, mode, path, and a digest of files."""
+        found = "find . -name __pycache__ -prune -o -printf '%y %m %p %l\n'"
+        digests = "find . -name __pycache__ -prune -o -type f -exec sha256sum {} +"
+        return sorted(self.done("sh", "-c", f"{found}; {digests}").splitlines())
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
         """Properties of a unit of theirs."""

@@ -178,6 +178,8 @@ class Dispatcher(Server):
                 self.note("ready", "plugged in, mounted, enrolled and writable", sighting.uuid)
             case Waiting(Why.BEING_TRIED):
                 pass  # it is over in a moment, and then there is something to tell
+            case Absent(reason) if sighting.uuid in self.attached:  # that it is gone is told in a moment, too
+                self.note("absent", reason, sighting.uuid)
             case _:
                 remedy = f" {decision.remedy}" if decision.remedy else ""
                 about = {"drive": sighting.uuid, "kind": Message.DRIVE_NOT_READY}
