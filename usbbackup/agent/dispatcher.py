@@ -22,7 +22,7 @@ from usbbackup.clock import Timer
 from usbbackup.config import JobConfig
 from usbbackup.drives.admit import Ready
 from usbbackup.drives.monitor import Decision, Seen, Sighting
-from usbbackup.drives.ready import Refused, Waiting, Why
+from usbbackup.drives.ready import Absent, Refused, Waiting, Why
 from usbbackup.history import History, new_run_id
 from usbbackup.otp import (
     AlreadyStarted,
