@@ -43,6 +43,25 @@ def open_folder(parent: int, name: str) -> int:
     return fd
 
 
+def open_below(top: int, path: bytes) -> int:
+    """Open the directory at a path below an open one, through no symlink, however long the path is.
+
+    Raises FileNotFoundError where there is none, NotADirectoryError where anything else is on the way.
+    """
+    fd = os.open(".", _FOLDER, dir_fd=top)
+    try:
+        for name in filter(None, path.split(b"/")):
+            below = os.open(name, _FOLDER, dir_fd=fd)
+            os.close(fd)
+            fd = below
+    except OSError as error:
+        os.close(fd)
+        if error.errno == errno.ELOOP:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fsdecode(path)) from None
+        raise
+    return fd
+
+
 def make_folder(parent: int, name: str, mode: int) -> int:
     """Open a folder below another, and make it where there is none."""
     try:

@@ -3,12 +3,14 @@
 import ctypes
 import errno
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 _STATX_MNT_ID_UNIQUE = 0x4000  # linux/stat.h, since Linux 6.8
 _AT_EMPTY_PATH = 0x1000
 _STATX_SIZE = 256
+_RENAME_NOREPLACE = 1  # linux/fs.h
 _STATX_MNT_ID_OFFSET = 0x90
 _STATFS_SIZE = 256  # more than any architecture needs; the kind of file system is the first word
 _NETWORK = {  # linux/magic.h
@@ -71,6 +73,22 @@ def on_network(path: Path) -> bool:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF in _NETWORK
+
+
+def rename_new(name: bytes, to: bytes, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+    """Rename, and never replace anything (renameat2(2), RENAME_NOREPLACE). Raises FileExistsError.
+
+    Where the file system does not know that, it is looked at first, and then renamed.
+    """
+    if _libc().renameat2(src_dir_fd, name, dst_dir_fd, to, _RENAME_NOREPLACE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code), os.fsdecode(to))
+    with suppress(FileNotFoundError):
+        os.stat(to, dir_fd=dst_dir_fd, follow_symlinks=False)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(to))
+    os.rename(name, to, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
 
 def boot_id() -> str:

@@ -10,7 +10,8 @@ from usbbackup.agent import due
 from usbbackup.agent.run import Order
 from usbbackup.agent.status import Last, agent_record, drive_record, drive_view, job_records, on_drives
 from usbbackup.agent.world import World
-from usbbackup.backup.snapshots import Reader, Snapshot, on
+from usbbackup.backup.opened import Snapshot
+from usbbackup.backup.snapshots import Ask, Reader, jobs_on, on
 from usbbackup.clock import rfc3339
 from usbbackup.config import Config, JobConfig
 from usbbackup.drives.admit import Ready
@@ -184,7 +185,7 @@ def not_ready(sightings: Iterable[Sighting]) -> UsbbackupError:
 
 
 async def snapshots(
-    world: World, sightings: Sequence[Sighting], word: str | None, job: str | None
+    world: World, sightings: Sequence[Sighting], word: str | None, job: str | None, ask: Ask | None = None
 ) -> AsyncIterator[Answer]:
     """What the enrolled drives hold that are plugged in, and the troubles met on the way, in several answers.
 
@@ -194,21 +195,24 @@ async def snapshots(
     readable = [s for s in among if s.verdict.row is not None and s.verdict.record is not None]
     if not readable:
         raise not_ready(among)
-    reader = Reader({job.name: job for job in world.config.jobs}, world.programs, world.paths, world.clock)
-    known = {job.name for job in world.config.jobs}
+    jobs = {job.name: job for job in world.config.jobs}
+    reader = Reader(jobs, world.programs, world.paths, world.clock, ask)
+    known = set(jobs)
     for sighting in readable:
-        with sighting.pin(world) as pin:
-            found = await on(pin, reader)
-        known |= {snapshot.job for snapshot in found.snapshots}
-        records = (_snapshot_record(s, sighting) for s in found.snapshots if job in (None, s.job))
-        while some := list(islice(records, AT_ONCE)):
-            yield {"snapshots": some, "troubles": []}
-        yield {"snapshots": [], "troubles": list(found.troubles)}
+        for folder in sighting.readable(world):
+            with folder as pin:
+                known.update(jobs_on(pin))
+                found = await on(pin, reader, job)
+            records = (snapshot_record(s, sighting) for s in found.snapshots)
+            while some := list(islice(records, AT_ONCE)):
+                yield {"snapshots": some, "troubles": []}
+            yield {"snapshots": [], "troubles": list(found.troubles)}
     if job is not None and job not in known:
         raise _no_job(job, sorted(known))
 
 
-def _snapshot_record(snapshot: Snapshot, sighting: Sighting) -> Record:
+def snapshot_record(snapshot: Snapshot, sighting: Sighting) -> Record:
+    """A snapshot for scripts."""
     path = snapshot.path and os.fsencode(snapshot.path).decode("utf-8", "backslashreplace")
     return {
         "snapshot": snapshot.snapshot,

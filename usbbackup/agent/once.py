@@ -12,6 +12,7 @@ from usbbackup.agent.journal import only_errors
 from usbbackup.agent.status import Last, silent_agent_record
 from usbbackup.agent.tree import MONITOR, tree
 from usbbackup.agent.world import World
+from usbbackup.backup.snapshots import Ask
 from usbbackup.config import Config
 from usbbackup.drives.monitor import Sighting, verdicts
 from usbbackup.drives.ready import Candidate, Verdict, Waiting, Why
@@ -94,7 +95,7 @@ def status(env: Mapping[str, str], *, silent: bool = False) -> Answer:
 
 def answer(env: Mapping[str, str], method: str, parameters: Answer) -> Answer:
     """What an agent would answer to a method about drives. Raises ConfigError for a wrong configuration."""
-    world = _world(env)
+    world = here(env)
     seen = picture(world)
     match method:
         case "Drives":
@@ -114,18 +115,18 @@ def answer(env: Mapping[str, str], method: str, parameters: Answer) -> Answer:
             raise ValueError(f"{method} needs an agent")
 
 
-def snapshots(env: Mapping[str, str], parameters: Answer) -> list[Answer]:
-    """What `Snapshots` would answer."""
+def snapshots(env: Mapping[str, str], parameters: Answer, ask: Ask | None) -> list[Answer]:
+    """What `Snapshots` would answer; `ask` knows passphrases that no passcommand tells."""
 
     async def all_answers() -> list[Answer]:
-        world = _world(env)
-        found = desk.snapshots(world, picture(world).sightings, parameters["drive"], parameters["job"])
+        world = here(env)
+        found = desk.snapshots(world, picture(world).sightings, parameters["drive"], parameters["job"], ask)
         return [answer async for answer in found]
 
     return asyncio.run(all_answers())
 
 
-def _world(env: Mapping[str, str]) -> World:
+def here(env: Mapping[str, str]) -> World:
     """This machine; without a configuration its defaults hold. Raises ConfigError for a wrong one."""
     world, wrong = _any_world(env)
     if wrong is not None and world.paths.config_file.exists():

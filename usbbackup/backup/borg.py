@@ -9,7 +9,7 @@ from usbbackup.backup import borg_commands, borg_memory, borg_repository, secret
 from usbbackup.backup.borg_log import Moved
 from usbbackup.backup.borg_relay import END
 from usbbackup.backup.borg_session import Answer, Session
-from usbbackup.backup.borg_trouble import DAMAGED, OLDER, Trouble
+from usbbackup.backup.borg_trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble
 from usbbackup.backup.engine import Copied, Over, Work, failed
 from usbbackup.backup.secret import NO_SECRET, Secret, WaitingForSecret
 from usbbackup.backup.walk import Unread
@@ -201,6 +201,10 @@ class Fit:
         return b"\r" not in path
 
 
+class NoPassphraseError(UsbbackupError):
+    """The passphrase does not open the repository, or there is none."""
+
+
 async def snapshots(session: Session, job: str) -> list[str]:
     """The names of a job's snapshots as they were made, no incomplete ones among them.
 
@@ -209,9 +213,10 @@ async def snapshots(session: Session, job: str) -> list[str]:
     if not borg_repository.exists(session.job_fd):
         return []
     stop = Stop()
-    answer = await session.ask(borg_commands.list_archives(job), stop)
+    answer = await session.ask(borg_commands.list_archives(job), stop, as_new=True)
     if not answer.good:
-        raise UsbbackupError(*await session.trouble(answer, stop))
+        trouble = await session.trouble(answer, stop)
+        raise (NoPassphraseError if trouble is WRONG_PASSPHRASE else UsbbackupError)(*trouble)
     return answer.archives
 
 

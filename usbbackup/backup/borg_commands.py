@@ -10,6 +10,7 @@ used, and the keys of keyfile modes: the user's own borg must find them.
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 REPOSITORY = "borg"
@@ -160,6 +161,45 @@ def list_archives(job: str, time: str = "*") -> tuple[str, ...]:
         f"--lock-wait={_LOCK_WAIT}",
         f"--glob-archives={job}@{time}",
         REPOSITORY,
+    )
+
+
+def dump(archive: str, repository: str = REPOSITORY) -> tuple[str, ...]:
+    """Print all that an archive says of its entries, in JSON, to the byte and the nanosecond.
+
+    `borg list` puts question marks in names that are no UTF-8, and cuts times.
+
+    >>> dump("home@2026-11-23T101500Z")[1:]
+    ('debug', 'dump-archive', '--log-json', '--lock-wait=10', 'borg::home@2026-11-23T101500Z', '-')
+    """
+    return (
+        "borg",
+        "debug",
+        "dump-archive",
+        "--log-json",
+        f"--lock-wait={_LOCK_WAIT}",
+        f"{repository}::{archive}",
+        "-",
+    )
+
+
+def extract(
+    archive: str, paths: Iterable[bytes], alone: Iterable[bytes], repository: str, *, stdout: bool = False
+) -> tuple[str | bytes, ...]:
+    """Extract entries and all that is in them, and others without that, into the current directory.
+
+    >>> extract("home@T", [b"a"], [b"b"], "/proc/self/fd/9/borg")[-3:]
+    ('/proc/self/fd/9/borg::home@T', b'pp:a', b'pf:b')
+    """
+    return (
+        "borg",
+        "extract",
+        "--log-json",
+        f"--lock-wait={_LOCK_WAIT}",
+        *(("--stdout",) if stdout else ("--progress", "--sparse", "--numeric-ids")),
+        f"{repository}::{archive}",
+        *(b"pp:" + path for path in paths),
+        *(b"pf:" + path for path in alone),
     )
 
 

@@ -56,6 +56,8 @@ def understand(line: bytes) -> Said | FileStatus | Moved | None:
     match _json(line):
         case {"type": "archive_progress", "original_size": int(size), "nfiles": int(files)}:
             return Moved(size, files)
+        case {"type": "progress_percent", "msgid": "extract", "current": int(size)}:
+            return Moved(size, 0)
         case {"type": "file_status", "status": str(status), "path": str(path)}:
             return FileStatus(status, path)
         case {"type": "log_message", "levelname": "WARNING", "name": "borg.locking", "message": str(text)}:

@@ -17,6 +17,7 @@ _NO_MORE_OF_A_ROSTER = 1 << 16  # bytes
 _NO_MORE_OF_A_CONFIG = 1 << 16  # bytes; it may hold a key
 _ID = re.compile(rb"^id = ([0-9a-f]{64})$", re.MULTILINE)
 _KEY = re.compile(rb"^key = .", re.MULTILINE)
+_PART = re.compile(r"config|data|README|(index|hints|integrity)\.\d+", re.ASCII)
 _HOLDER = re.compile(r"(?P<host>.+)@\d+\.(?P<pid>\d+)-[0-9a-f]+")
 
 
@@ -50,6 +51,20 @@ def _config(job_fd: int) -> bytes:
             return os.read(config, _NO_MORE_OF_A_CONFIG)
     except OSError:
         return b""
+
+
+def stand_in(job_fd: int, place: Path) -> Path:
+    """Make a repository in the empty directory `place` that has its lock there, and all else from the drive.
+
+    For reading where nothing may be written: borg makes a lock for everything, and most of its commands
+    refuse to do without. Whoever runs it has to be given `job_fd`.
+    """
+    made = place / REPOSITORY
+    made.mkdir()
+    with closing(open_folder(job_fd, REPOSITORY)) as repository:
+        for name in filter(_PART.fullmatch, os.listdir(repository)):  # noqa: PTH208 - by descriptor
+            (made / name).symlink_to(f"/proc/self/fd/{job_fd}/{REPOSITORY}/{name}")
+    return place
 
 
 def remove_unfinished(job_fd: int) -> None:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from usbbackup.backup import borg_commands
 from usbbackup.backup.borg_log import Account, Moved, Said, understand
-from usbbackup.backup.borg_repository import lock_holders
+from usbbackup.backup.borg_repository import lock_holders, stand_in
 from usbbackup.backup.borg_trouble import LOCKED, Trouble, good, trouble, unknown
 from usbbackup.backup.secret import NO_SECRET, Secret
 from usbbackup.folders import closing
 from usbbackup.outcome import Stop
 from usbbackup.paths import Paths
 from usbbackup.programs import POLITELY, Ended, Lines, Program, Programs
-from usbbackup.running import Feed, Steps
+from usbbackup.running import Feed, Sink, Steps
 from usbbackup.sandbox import Sandbox
 
 
@@ -73,6 +73,12 @@ class Session:
     secret: Secret = NO_SECRET
     log: Callable[[str], None] = lambda _: None
     on_start: Callable[[int, int], None] | None = None
+    locking: bool = True  # False: nothing is written to the repository, not even a lock
+
+    @property
+    def elsewhere(self) -> str:
+        """The repository as a program finds it that runs in another directory, and was given `job_fd`."""
+        return f"/proc/self/fd/{self.job_fd}/{borg_commands.REPOSITORY}"
 
     @property
     def cache(self) -> Path:
@@ -86,17 +92,21 @@ class Session:
 
     async def ask(
         self,
-        argv: tuple[str, ...],
+        argv: tuple[str | bytes, ...],
         stop: Stop,
         *,
         feed: Feed | None = None,
         stopping: Steps = POLITELY,
         moved: Callable[[Moved], None] = lambda _: None,
         as_new: bool = False,
+        on_stdout: Sink | None = None,
+        into: int | None = None,
     ) -> Answer:
         """Run one command. Raises UsbbackupError where there is no borg, OSError where home is full.
 
         `as_new`: borg shall know nothing of the repository, and learn nothing; only to read from it.
+        `on_stdout` takes what it prints, which the answer then lacks. `into`: an open directory that it runs
+        in and may write to; the repository is then `elsewhere`.
         """
         account, stdout = Account(), bytearray()
 
@@ -111,9 +121,13 @@ class Session:
                         f"borg: {text}" if level in ("TEXT", "INFO") else f"borg: {level.lower()}: {text}"
                     )
 
-        with self._program(argv, feed, stopping, as_new) as program:
+        with self._program(argv, feed, stopping, as_new, into) as program:
             ended = await self.programs.run(
-                program, stop=stop, on_stdout=stdout.extend, on_stderr=Lines(hear), on_start=self.on_start
+                program,
+                stop=stop,
+                on_stdout=on_stdout or stdout.extend,
+                on_stderr=Lines(hear),
+                on_start=self.on_start,
             )
         account.close()
         return Answer(ended, account, bytes(stdout))
@@ -140,7 +154,12 @@ class Session:
 
     @contextlib.contextmanager
     def _program(
-        self, argv: tuple[str, ...], feed: Feed | None, stopping: Steps, as_new: bool
+        self,
+        argv: tuple[str | bytes, ...],
+        feed: Feed | None,
+        stopping: Steps,
+        as_new: bool,
+        into: int | None,
     ) -> Iterator[Program]:
         cache, config = self.cache, self.config
         with contextlib.ExitStack() as opened:
@@ -151,17 +170,27 @@ class Session:
             if as_new:
                 memory = opened.enter_context(tempfile.TemporaryDirectory(dir=cache / "tmp"))
                 env |= borg_commands.strangers(Path(memory))
+            where = self.job_fd
+            if not self.locking:
+                place = Path(opened.enter_context(tempfile.TemporaryDirectory(dir=cache / "tmp")))
+                where = opened.enter_context(closing(_own(stand_in(self.job_fd, place))))
+                argv = tuple(_instead(word, self.elsewhere, place) for word in argv)
             yield Program(
                 argv,
                 env=env,
                 package=borg_commands.PACKAGE,
-                cwd_fd=self.job_fd,
-                pass_fds=(passphrase,),
+                cwd_fd=where if into is None else into,
+                pass_fds=(passphrase, self.job_fd),
                 stdin=feed,
-                sandbox=Sandbox((self.job_fd, *places)),
+                sandbox=Sandbox((where, *places, *(() if into is None else (into,)))),
                 gentle=True,
                 stopping=stopping,
             )
+
+
+def _instead(word: str | bytes, repository: str, place: Path) -> str | bytes:
+    """The word of an argument list, of another repository."""
+    return word.replace(repository, f"{place}/{borg_commands.REPOSITORY}") if isinstance(word, str) else word
 
 
 def _own(directory: Path) -> int:

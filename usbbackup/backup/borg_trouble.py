@@ -24,7 +24,7 @@ LOCKED = Trouble(
     "the borg repository is locked",
     "wait until the other borg has ended; it is tried again later, and the lock is never broken by force",
 )
-_WRONG_PASSPHRASE = Trouble(
+WRONG_PASSPHRASE = Trouble(
     "the passphrase does not open the borg repository",
     "check the job's passcommand; the repository still has the passphrase that it was made with",
 )
@@ -94,9 +94,9 @@ TABLE: dict[str, tuple[int, Trouble]] = {
     "KeyfileNotFoundError": (42, _KEY),
     "RepoKeyNotFoundError": (44, _KEY),
     "UnsupportedPayloadError": (48, _NEWER),
-    "NoPassphraseFailure": (50, _WRONG_PASSPHRASE),
-    "PassphraseWrong": (52, _WRONG_PASSPHRASE),
-    "PasswordRetriesExceeded": (53, _WRONG_PASSPHRASE),
+    "NoPassphraseFailure": (50, WRONG_PASSPHRASE),
+    "PassphraseWrong": (52, WRONG_PASSPHRASE),
+    "PasswordRetriesExceeded": (53, WRONG_PASSPHRASE),
     "Cache.CacheInitAbortedError": (
         60,
         Trouble(

@@ -41,6 +41,11 @@ def sweep(job: int, check: Check) -> int:
     return len(trees)
 
 
+def empty(folder: int, check: Check = lambda: None) -> None:
+    """Remove everything in an open directory."""
+    _Removal(folder, check).empty()
+
+
 class _Removal:
     def __init__(self, top: int, check: Check) -> None:
         self._top = top

@@ -19,7 +19,7 @@ from usbbackup.backup.fitness import Fitness
 from usbbackup.backup.walk import Group, inside
 
 PACKAGE = "rsync"
-_PROGRAM: tuple[bytes, ...] = (
+PROGRAM: tuple[bytes, ...] = (
     b"rsync",
     b"--files-from=-",
     b"--from0",
@@ -53,8 +53,8 @@ def copy(what: Copy, fitness: Fitness) -> tuple[bytes, ...]:
     below = what.base.strip(b"/")
     up = b"../" * len((os.fsencode(what.to) + b"/" + below).rstrip(b"/").split(b"/"))
     return (
-        *_PROGRAM,
-        *_kept(fitness),
+        *PROGRAM,
+        *kept(fitness),
         *((b"--checksum",) if what.by_content else ()),
         *((b"--dry-run",) if what.dry else ()),
         *(b"--link-dest=" + up + _joined(folder, below) for folder in what.links),
@@ -67,10 +67,10 @@ def _joined(folder: str, below: bytes) -> bytes:
     return os.fsencode(folder) + (b"/" + below if below else b"")
 
 
-def _kept(fitness: Fitness) -> tuple[bytes, ...]:
+def kept(fitness: Fitness) -> tuple[bytes, ...]:
     """As in `-aHAX` without its `-r`, less what the drive cannot keep.
 
-    >>> _kept(Fitness())
+    >>> kept(Fitness())
     (b'-tlDHpogXA', b'--modify-window=-1')
     """
     letters = (

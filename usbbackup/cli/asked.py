@@ -6,6 +6,8 @@ from usbbackup.errors import NoAgentError, SilentAgentError
 from usbbackup.varlink import PATIENCE, Client
 
 if TYPE_CHECKING:
+    from usbbackup.agent.reading import Reading
+    from usbbackup.backup.snapshots import Ask
     from usbbackup.cli.main import Terminal
 
 SHORT = 15.0  # seconds for what is only to be shown
@@ -31,4 +33,38 @@ def reached(terminal: "Terminal", patience: float = PATIENCE) -> Client | None:
     except SilentAgentError:
         raise
     except NoAgentError:
+        return None
+
+
+def reading(terminal: "Terminal") -> "Reading":
+    """The drives that are plugged in, read by this process. Raises ConfigError for a wrong configuration."""
+    from usbbackup.agent import once
+    from usbbackup.agent.reading import Reading
+
+    return Reading(once.here(terminal.env), passphrases(terminal))
+
+
+def passphrases(terminal: "Terminal") -> "Ask | None":
+    """Somebody who may know passphrases; None where nobody sits at the terminal."""
+    return _passphrase if _somebody(terminal) else None
+
+
+def confirmed(question: str, terminal: "Terminal") -> bool:
+    """Ask whoever sits at the terminal; where nobody does, the command line has said enough."""
+    if terminal.stdin is None or not _somebody(terminal):
+        return True
+    print(f"{question} [y/N] ", end="", file=terminal.out, flush=True)
+    return terminal.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _somebody(terminal: "Terminal") -> bool:
+    return terminal.stdin is not None and terminal.stdin.isatty() and terminal.out.isatty()
+
+
+def _passphrase(job: str) -> bytes | None:
+    import getpass
+
+    try:
+        return getpass.getpass(f"Passphrase of the borg repository of job '{job}': ").encode() or None
+    except EOFError:
         return None

@@ -28,6 +28,8 @@ COMMANDS = (
     "history",
     "why",
     "snapshots",
+    "ls",
+    "restore",
     "check-config",
     "doctor",
     "daemon",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 D = "name, UUID or its beginning, label, device or mount point"
+SNAPSHOT = "JOB@TIME as `usbbackup snapshots` names it, #DRIVE behind it where that is ambiguous, or latest"
 DOES = {
     "queued": "waits for its turn",
     "probe": "looks at the drive and the sources",
@@ -26,6 +27,15 @@ DOES = {
     "verify": "proves the snapshot",
     "record": "writes the history",
 }
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number with its word.
+
+    >>> counted(1, "file", "files"), counted(2, "file", "files")
+    ('1 file', '2 files')
+    """
+    return f"{number} {one if number == 1 else many}"
 
 
 def status(status: Record, terminal: "Terminal") -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from usbbackup.cli import shown
-from usbbackup.cli.asked import Answer, reached
+from usbbackup.cli.asked import Answer, passphrases, reached
 from usbbackup.errors import Exit
 from usbbackup.text import safe
 
@@ -42,6 +42,6 @@ def _answers(terminal: "Terminal", parameters: Answer) -> Iterable[Answer]:
     if agent is None:
         from usbbackup.agent import once
 
-        return once.snapshots(terminal.env, parameters)
+        return once.snapshots(terminal.env, parameters, passphrases(terminal))
     with agent:
         return list(agent.call_more("Snapshots", **parameters))

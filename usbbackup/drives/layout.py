@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from usbbackup import kernel
 from usbbackup.drives import remedies
@@ -60,6 +60,34 @@ def open_user_folder(top: int, host: Host) -> int:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), host.folder)
     with closing(open_folder(top, name)) as machine:
         return _owned(open_folder(machine, host.user), host)
+
+
+def user_folders(top: int) -> list[tuple[str, str]]:
+    """Machine and user of every folder on the drive that this process may read, whoever's it is."""
+    found = []
+    for machine in sorted(os.listdir(top)):
+        with (
+            suppress(FileNotFoundError, PermissionError, LayoutError),
+            closing(open_folder(top, machine)) as fd,
+        ):
+            for user in sorted(os.listdir(fd)):  # noqa: PTH208 - by descriptor
+                if _may_read(fd, user):
+                    found.append((machine, user))
+    return found
+
+
+def _may_read(machine: int, user: str) -> bool:
+    try:
+        with closing(open_folder(machine, user)):
+            return True
+    except (FileNotFoundError, PermissionError, LayoutError):
+        return False
+
+
+def open_named(top: int, machine: str, user: str) -> int:
+    """Open one of `user_folders`, to read it."""
+    with closing(open_folder(top, machine)) as fd:
+        return open_folder(fd, user)
 
 
 def make_top(mount: int, row: MountRow, host: Host) -> int:

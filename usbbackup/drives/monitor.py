@@ -12,7 +12,7 @@ from usbbackup.config import DriveConfig
 from usbbackup.drives.admit import Ready, admit
 from usbbackup.drives.host import Host
 from usbbackup.drives.mounts import MountTable
-from usbbackup.drives.pin import Pin
+from usbbackup.drives.pin import Pin, readable
 from usbbackup.drives.ready import Absent, Candidate, Lookups, Refused, Verdict, Waiting, Why, decide
 from usbbackup.drives.records import Records
 from usbbackup.drives.udev import Changed, Device, Udev
@@ -71,6 +71,10 @@ class Sighting:
     def pin(self, sights: Sights) -> Pin:
         """Hold it; only where it is mounted and enrolled."""
         return Pin(self.verdict, sights.mounts, sights.host)
+
+    def readable(self, sights: Sights) -> list[Pin]:
+        """Hold what can be read on it, one folder after the other; only where it is mounted and enrolled."""
+        return readable(self.verdict, sights.mounts, sights.host)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,15 @@ class Pin:
     afterwards nothing stays open.
     """
 
-    def __init__(self, verdict: Verdict, mounts: MountTable, host: Host) -> None:
+    def __init__(
+        self,
+        verdict: Verdict,
+        mounts: MountTable,
+        host: Host,
+        *,
+        folder: tuple[str, str] | None = None,
+    ) -> None:
+        """`folder`: another one than this user's own, by machine and user; only to read it."""
         if verdict.device is None or verdict.row is None or verdict.record is None:
             raise ValueError("only an enrolled, mounted drive can be held")
         self.facts = verdict.facts()
@@ -35,6 +43,8 @@ class Pin:
         self._record = verdict.record
         self._mounts = mounts
         self._host = host
+        self._folder = folder
+        self.own = folder is None  # this user's own folder, of this machine
         self._fd: int | None = None
 
     def __enter__(self) -> Self:
@@ -85,7 +95,30 @@ class Pin:
             top = opened.enter_context(closing(layout.open_top(mount)))
             if refused := check_marker(top, self._record, self._host):
                 raise NotAllowedError(refused.reason, refused.remedy)
+            if self._folder is not None:
+                return layout.open_named(top, *self._folder)
             return layout.open_user_folder(top, self._host)
+
+
+def readable(verdict: Verdict, mounts: MountTable, host: Host) -> list[Pin]:
+    """A pin for each folder on an enrolled, mounted drive that this user may read, the user's own first.
+
+    Those of other machines and users are among them: whoever reads a drive elsewhere than it was written has
+    no folder of their own there. Raises NotNowError and NotAllowedError like the pin itself.
+    """
+    if verdict.row is None:
+        raise ValueError("only a mounted drive can be read")
+    try:
+        with layout.mounted(verdict.row) as mount, closing(layout.open_top(mount)) as top:
+            found = layout.user_folders(top)
+    except FileNotFoundError:
+        found = []
+    own = [
+        (machine, user) for machine, user in found if user == host.user and machine.endswith(f"-{host.id}")
+    ]
+    others = [folder for folder in found if folder not in own]
+    first = [Pin(verdict, mounts, host)] if own or not others else []
+    return first + [Pin(verdict, mounts, host, folder=folder) for folder in others]
 
 
 def _difference(then: MountRow, here: Sequence[MountRow], rows: Sequence[MountRow]) -> str | None:

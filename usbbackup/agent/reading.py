@@ -1,0 +1,98 @@
+"""Reading what the plugged-in drives hold, in the process of the command that asks; no agent is needed.
+
+async with Reading(world) as reading:
+    found = await reading.find(Wish.of("latest"))
+    snapshot = await reading.open(found)          # an `opened.Opened`, until the block ends
+    print(await opened.entries(snapshot, [b"home/david"]))
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Self
+
+from usbbackup.agent import desk, once
+from usbbackup.agent.world import World
+from usbbackup.backup.naming import Candidate, Wish, choose
+from usbbackup.backup.opened import Opened
+from usbbackup.backup.snapshots import Ask, Reader, on, opened
+from usbbackup.drives.monitor import Sighting
+from usbbackup.drives.pin import Pin
+from usbbackup.errors import NotNowError, UsbbackupError
+from usbbackup.text import safe
+
+
+@dataclass(frozen=True)
+class Held:
+    """A snapshot on a drive that is held, and how to read there."""
+
+    candidate: Candidate
+    sighting: Sighting
+    pin: Pin
+    reader: Reader
+
+
+class Reading:
+    """The enrolled drives that are plugged in, held for as long as the block runs.
+
+    `ask` is asked for the passphrase of a job where its passcommand is not known here; None: nobody knows.
+    """
+
+    def __init__(self, world: World, ask: Ask | None = None) -> None:
+        self._world = world
+        self._ask = ask
+        self._stack = ExitStack()
+        self._sightings = once.picture(world).sightings
+        self.troubles: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._stack.close()
+
+    async def find(self, wish: Wish, job: str | None = None) -> Held:
+        """The snapshot that is meant. Raises UsageError, or why no drive can be read."""
+        held = await self.all(wish.drive, wish.job or job)
+        if not held and self.troubles:
+            raise UsbbackupError(self.troubles[0])
+        chosen = choose(wish, [one.candidate for one in held])
+        return next(one for one in held if one.candidate is chosen)
+
+    async def all(self, drive: str | None = None, job: str | None = None) -> list[Held]:
+        """Every snapshot, in order of publishing within a job; what cannot be looked at is in `troubles`."""
+        found: list[Held] = []
+        for sighting in self._meant(drive):
+            for pin in sighting.readable(self._world):
+                found += await self._on(sighting, self._stack.enter_context(pin), job)
+        return found
+
+    async def _on(self, sighting: Sighting, pin: Pin, job: str | None) -> list[Held]:
+        world, record = self._world, sighting.verdict.record
+        reader = Reader(
+            {config.name: config for config in world.config.jobs},
+            world.programs,
+            world.paths,
+            world.clock,
+            ask=self._ask,
+            locking=record is not None and not record.read_only,
+        )
+        there = await on(pin, reader, job)
+        self.troubles += [f"drive '{safe(sighting.name)}', {trouble}" for trouble in there.troubles]
+        return [
+            Held(Candidate(snapshot, sighting.name, sighting.uuid, pin.own), sighting, pin, reader)
+            for snapshot in there.snapshots
+        ]
+
+    def _meant(self, word: str | None) -> Sequence[Sighting]:
+        among = [desk.sighting_named(self._sightings, word)] if word else list(self._sightings)
+        found = [s for s in among if s.verdict.row is not None and s.verdict.record is not None]
+        if not found:
+            raise desk.not_ready(among)
+        return found
+
+    async def open(self, held: Held) -> Opened:
+        """Open it, until the block of this reading ends."""
+        if (reason := held.pin.still_there()) is not None:
+            raise NotNowError(reason)
+        return await opened(held.candidate.snapshot, held.pin, held.reader, self._stack)
