@@ -1,5 +1,6 @@
-"""Files of ours at home, written so that no moment finds them half done."""
+"""Files of ours: at home, written so that no moment finds them half done, and such as need no name at all."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -21,3 +22,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+class Held:
+    """An open file that is closed once nobody holds this any more."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._close = os.close  # at the end of the program, modules may have gone before us
+
+    def __del__(self) -> None:
+        self._close(self.fd)
+
+
+def nameless() -> Held:
+    """A new, empty file in memory (memfd_create(2)), which programs can be given."""
+    return Held(os.memfd_create("usbbackup", os.MFD_CLOEXEC))
+
+
+def append(file: Held, data: bytes) -> None:
+    """Write all of it at the end, as one piece where several processes do so. Raises OSError."""
+    if data and os.write(file.fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

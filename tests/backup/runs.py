@@ -164,7 +164,7 @@ def everything(top: Path, *, inodes: bool = True) -> dict[str, tuple[object, ...
         known[name] = (
             stat.filemode(found.st_mode),
             (found.st_uid, found.st_gid),
-            found.st_mtime_ns,
+            (found.st_mtime_ns, found.st_rdev),
             _content(path, found.st_mode),
             _attributes(path),
             first.setdefault(found.st_ino, name) if inodes and not path.is_dir() else None,

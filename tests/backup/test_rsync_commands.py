@@ -3,7 +3,7 @@
 import pytest
 
 from usbbackup.backup.fitness import Fitness
-from usbbackup.backup.rsync_commands import Copy, above, common, copy, names
+from usbbackup.backup.rsync_commands import Copy, above, common, copy, named
 from usbbackup.backup.walk import Group
 
 FAT = Fitness(False, False, False, False, False, False, False, 2)
@@ -68,7 +68,7 @@ def test_the_base_is_the_directory_that_all_sources_have_in_common(
 
 
 def listed(group: Group, base: bytes) -> list[bytes]:
-    return b"".join(names([group], base)).split(b"\0")[:-1]
+    return named(group, base).split(b"\0")[:-1]
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ class Mirror:
 
     def _named(self, work: Work, base: bytes) -> Feed:
         def feed(out: BinaryIO) -> None:
-            for piece in rsync_commands.names(self._noted(work.scan.groups()), base):
-                out.write(piece)
+            for group in self._noted(work.scan.groups()):
+                out.write(rsync_commands.named(group, base))
 
         return feed
 

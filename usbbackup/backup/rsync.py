@@ -1,24 +1,36 @@
-"""The rsync engine: each snapshot a plain directory, its unchanged files hard links to the last one's."""
+"""The rsync engine: each snapshot a plain directory, its unchanged files hard links to the last one's.
+
+What is copied is decided by one of these, and the log of a run says by which:
+
+- the manifest of the last snapshot: what looks as it did then is linked by ourselves, rsync gets the rest;
+- rsync, which is given everything and compares it with the last snapshot.
+"""
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from usbbackup import kernel
-from usbbackup.backup import layout, removal, rsync_commands, rsync_run
+from usbbackup.backup import attributes, cloning, layout, remembered, removal, rsync_commands, rsync_run
+from usbbackup.backup.clone import Order
 from usbbackup.backup.engine import Copied, Work, failed
 from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.layout import Stage
+from usbbackup.backup.manifest import Manifest, Recorder
 from usbbackup.backup.rsync_commands import Copy
 from usbbackup.backup.rsync_log import Account, Kind
 from usbbackup.backup.scan import Scan
+from usbbackup.backup.walk import inside
+from usbbackup.files import Held, nameless
 from usbbackup.folders import LayoutError, closing, make_folder, open_folder
 from usbbackup.offload import in_thread
 from usbbackup.running import Feed
 from usbbackup.text import safe
 
 _AT_MOST = 15  # folders to link from; rsync allows twenty
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -35,34 +47,96 @@ class Rsync:
     def __init__(self) -> None:
         self._fitness = Fitness()
         self._links = Links()
+        self._before: Manifest | str = "nobody has looked yet"
+        self._recorder = Recorder(0)
+        self._complete = False  # all that the manifest tells of is in the stage
 
     async def stage(self, work: Work) -> None:
         """A fresh directory: through the links in a used one rsync would change older snapshots."""
         await work.blocking(_drop_unproven, work)
         self._links = await work.blocking(links, work.job_fd)
         self._fitness = await work.blocking(_staged, work)
-        for folder in self._links.folders:
-            how = "content" if self._links.by_content else "size and time"
-            work.request.log(f"what is the same in {folder}, by {how}, is linked and not copied")
+        self._before = await work.blocking(remembered.recall, work)
+        self._recorder = Recorder(int(work.request.clock.now() * 1e9))
+        for line in self._decided():
+            work.request.log(line)
+
+    def _decided(self) -> list[str]:
+        how = "content" if self._links.by_content else "size and time"
+        last, *more = self._links.folders or ("",)
+        if isinstance(self._before, Manifest):
+            first = f"what looks as it did for {last} is linked to it; rsync gets the rest"
+            return [first, *(f"and what is the same in {folder} is linked" for folder in more)]
+        return [
+            f"rsync compares everything: {self._before}",
+            *(
+                f"what is the same in {folder}, by {how}, is linked and not copied"
+                for folder in (last, *more)
+                if folder
+            ),
+        ]
 
     async def transfer(self, work: Work) -> Copied:
-        """Copy what changed, link what did not; then the directories that lead to the sources."""
+        """Copy what changed, link what did not; then see to the directories that lead to the sources."""
         stage, base = Stage(work.time).name, base_of(work.scan)
         await work.blocking(make_way, work.job_fd, stage, base)
         folders = tuple(folder for folder in self._links.folders if has(work.job_fd, folder, base))
         tree = Copy(base, stage, folders, self._links.by_content)
-        account = await rsync_run.run(work, tree, self._fitness, named(work.scan, base))
-        if base != b"/":
-            await rsync_run.run(work, Copy(b"/", stage), self._fitness, leading_to(base), quietly=True)
-        return copied(account, work.scan)
+        if isinstance(self._before, Manifest):
+            account = await self._by_manifest(work, tree, self._before)
+        else:
+            account = await rsync_run.run(work, tree, self._fitness, self._named(work.scan, base))
+        led = await work.blocking(lead, work, stage, self._fitness)
+        self._complete = not (account.missed or led)
+        return copied(account, work.scan, self._recorder.bytes, led)
+
+    async def _by_manifest(self, work: Work, tree: Copy, before: Manifest) -> Account:
+        singles = await work.blocking(self._look, work.scan)
+        order = Order(work.job_fd, tree.to, tree.links[0], len(inside(tree.base)), nameless(), nameless())
+        wish = cloning.Wish(order, self._recorder.flush(), before.file, singles, self._recorder.files)
+        filled = await cloning.cloned(work, wish)
+        work.request.log(f"{filled.linked} linked, {filled.listed} left to rsync")
+        if not os.fstat(order.listed.fd).st_size:
+            return Account()
+        return await rsync_run.run(work, tree, self._fitness, contents(order.listed))
+
+    def _look(self, scan: Scan) -> tuple[bytes, ...]:
+        """Walk the sources; returns those that are single files."""
+        singles: list[bytes] = []
+        for group in scan.groups(closely=True):
+            self._recorder.add(group)
+            if group.directory is None:
+                singles += group.names
+        return tuple(singles)
+
+    def _named(self, scan: Scan, base: bytes) -> Feed:
+        """The names of a scan, for rsync, while they are looked at for the next time."""
+
+        def feed(out: BinaryIO) -> None:
+            for group in scan.groups(closely=True):
+                self._recorder.add(group)
+                out.write(rsync_commands.named(group, base))
+
+        return feed
 
     async def publish(self, work: Work) -> None:
         """One rename makes it a snapshot."""
         await in_thread(layout.publish, work.job_fd, Stage(work.time))
 
     async def tidy(self, work: Work) -> None:
-        """Remove the stages of earlier runs."""
+        """Keep what the sources looked like for the next run, and remove the stages of earlier ones."""
+        if self._complete and self._fitness == Fitness():
+            try:
+                await work.blocking(self._remember, work)
+            except OSError as error:
+                work.request.log(
+                    f"the next run will be slower, its manifest could not be kept: {error.strerror}"
+                )
         await work.blocking(_drop, work, layout.stages(work.job_fd))
+
+    def _remember(self, work: Work) -> None:
+        before = self._before.binding["unchecked"] + 1 if isinstance(self._before, Manifest) else 0
+        remembered.keep(work, self._recorder.seal(remembered.binding(work, work.time, before)))
 
     async def set_aside(self, work: Work) -> None:
         """Keep what was copied for the next run to link from, proven to be on the disk."""
@@ -94,29 +168,32 @@ def named(scan: Scan, base: bytes) -> Feed:
     """The names of a scan, for rsync."""
 
     def feed(out: BinaryIO) -> None:
-        for piece in rsync_commands.names(scan.groups(), base):
-            out.write(piece)
+        for group in scan.groups():
+            out.write(rsync_commands.named(group, base))
 
     return feed
 
 
-def leading_to(base: bytes) -> Feed:
-    """The directories above and including `base`, for rsync."""
+def contents(file: Held) -> Feed:
+    """What is in a file, for rsync."""
 
     def feed(out: BinaryIO) -> None:
-        out.write(rsync_commands.above(base))
+        at = 0
+        while chunk := os.pread(file.fd, _CHUNK, at):
+            at += len(chunk)
+            out.write(chunk)
 
     return feed
 
 
-def copied(account: Account, scan: Scan) -> Copied:
-    """What there is to tell of a transfer."""
+def copied(account: Account, scan: Scan, size: int | None = None, led: Sequence[str] = ()) -> Copied:
+    """What there is to tell of a transfer; `size` of the sources, `led` what the way to them lacks."""
     return Copied(
-        account.total_bytes,
+        account.total_bytes if size is None else size,
         scan.files,
-        account.lines(Kind.MISSED),
+        (*account.lines(Kind.MISSED), *led),
         account.lines(Kind.CHANGED),
-        account.missed,
+        account.missed + len(led),
     )
 
 
@@ -158,6 +235,20 @@ def make_way(job: int, stage: str, base: bytes) -> None:
         fd = opened.enter_context(closing(open_folder(job, stage)))
         for name in filter(None, os.fsdecode(base).split("/")):
             fd = opened.enter_context(closing(make_folder(fd, name, 0o700)))
+
+
+def lead(work: Work, stage: str, fitness: Fitness) -> list[str]:
+    """Make the directories that lead to the sources like their own; what could not be kept, as sentences."""
+    base = base_of(work.scan)
+    above = {path for path in rsync_commands.above(base).split(b"\0") if path}
+    complaints = []
+    for path in sorted({base, *above, *work.scan.parents()}):
+        with ExitStack() as opened:
+            fd = opened.enter_context(closing(open_folder(work.job_fd, stage)))
+            for name in filter(None, os.fsdecode(path).split("/")):
+                fd = opened.enter_context(closing(open_folder(fd, name)))
+            complaints.append(attributes.copy(path, fd, fitness))
+    return [complaint for complaint in complaints if complaint is not None]
 
 
 def _staged(work: Work) -> Fitness:

@@ -2,19 +2,14 @@
 
 rsync runs in the job's directory on the drive, and its destination is relative to that: a path through
 `/proc/.../fd` is not safe, rsync 3.5.0 has been seen to write into `/` when the drive behind it was detached.
-It gets names and no filters:
-
-- each with `/` before it: names that begin with `#` or `;` are dropped otherwise, even with --from0;
-- relative to `base`, the directory that all sources have in common: rsync opens every path part by part, and
-  reads its list byte by byte, so that short names save a quarter of its time;
-- a directory of which everything is wanted with `/` after it: it then lists it by itself, one level. That is
-  only safe in a stage that is fresh: in a used one it would change files that older snapshots share.
+It gets names and no filters: name_list.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from usbbackup.backup import name_list
 from usbbackup.backup.fitness import Fitness
 from usbbackup.backup.walk import Group, inside
 
@@ -99,27 +94,22 @@ def common(places: Sequence[tuple[bytes, bool]]) -> bytes:
     )
 
 
-def names(groups: Iterable[Group], base: bytes) -> Iterator[bytes]:
-    """The list for `copy`, in pieces: every name ends with a NUL.
+def named(group: Group, base: bytes) -> bytes:
+    """The part of the list for `copy` that one directory makes: every line ends with a NUL.
 
-    >>> list(names([Group(b"/s", [b"/s/f"], whole=False), Group(b"/s/d", [b"/s/d/f"], whole=True)], b"/s"))
-    [b'/f\\x00', b'/d/\\x00']
+    >>> named(Group(b"/s", [b"/s/f"]), b"/s"), named(Group(b"/s/d", [b"/s/d/f"], whole=True), b"/s")
+    (b'/f\\x00', b'/d/\\x00')
     """
     start = len(inside(base))
-    for group in groups:
-        if lines := _lines(group, start):
-            yield b"".join(b"%b\0" % line for line in lines)
-
-
-def _lines(group: Group, start: int) -> list[bytes]:
-    own = b"" if group.directory is None else group.directory[start:]  # nothing for `base` and what is above
+    own = b"" if group.directory is None else group.directory
     if group.whole:
-        return [b"/%b/" % own if own else b"./"]
-    return [b"/" + name for name in (own, *(name[start:] for name in group.names)) if name]
+        return name_list.whole(own, start) + b"\0"
+    lines = (name_list.single(path, start) for path in (own, *group.names))
+    return b"".join([b"%b\0" % line for line in lines if line is not None])
 
 
 def above(base: bytes) -> bytes:
-    """The list for a second `copy`, from `/`: what the first leaves out, `base` and the directories above it.
+    """What no list for `copy` can name: `base` and the directories above it, each ended by a NUL.
 
     >>> above(b"/home/d"), above(b"/")
     (b'/home\\x00/home/d\\x00', b'')

@@ -21,15 +21,12 @@ UNTOUCHED = "nothing was published; earlier snapshots are untouched"
 _ENVIRONMENT = {"LC_ALL": "C", "RSYNC_ICONV": None, "RSYNC_PARTIAL_DIR": None}
 
 
-async def run(work: Work, what: Copy, fitness: Fitness, feed: Feed, *, quietly: bool = False) -> Account:
-    """Run it on the names that `feed` writes; `Over` unless what it made may be published.
-
-    `quietly`: its progress is not that of the run.
-    """
+async def run(work: Work, what: Copy, fitness: Fitness, feed: Feed) -> Account:
+    """Run it on the names that `feed` writes; `Over` unless what it made may be published."""
     request, account = work.request, Account()
 
     def hear(line: bytes) -> None:
-        if (moved := account.out(line)) is not None and not quietly:
+        if (moved := account.out(line)) is not None:
             work.report(Phase.TRANSFER, moved.percent, bytes=moved.bytes, files=work.scan.files)
 
     def complain(line: bytes) -> None:

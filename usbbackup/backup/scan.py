@@ -45,6 +45,13 @@ class Scan:
         """How many entries that are no directories were met so far."""
         return sum(tally.files for tally in self.tallies.values())
 
+    def kinds(self) -> set[str]:
+        """The kinds of file systems that the walk may lead through."""
+        kinds = {place.mount.fs_type if place.mount else "unknown" for place in self.places}
+        if not self._rules.one_file_system:
+            kinds |= {row.fs_type for point, row in self._rules.mounts.items() if self._covered(point)}
+        return kinds
+
     def write(self, out: Sink, prefix: bytes) -> None:
         """Write each entry as `prefix + path + NUL`; for a thread of its own."""
         between = b"\0" + prefix
@@ -58,17 +65,17 @@ class Scan:
             if entries := [path[1:] for path in (*own, *group.names) if path != b"/"]:
                 yield entries
 
-    def groups(self) -> Iterator[Group]:
-        """The same by directory, with absolute paths."""
+    def groups(self, *, closely: bool = False) -> Iterator[Group]:
+        """The same by directory, with absolute paths; `closely` with what each entry looks like."""
         self._count_anew()
-        yield from (Group(path, []) for path in self._parents())
+        yield from (Group(path, []) for path in self.parents())
         for place in self.places:
-            yield from self._walk(place) if place.directory else self._single(place)
+            yield from self._walk(place, closely) if place.directory else self._single(place)
         self._finished()
 
-    def _walk(self, place: Place) -> Walk:
+    def _walk(self, place: Place, closely: bool) -> Walk:
         others = self._tops - {place.path}
-        return Walk(place, self._rules, others, self.tallies[place.path], self.unread)
+        return Walk(place, self._rules, others, self.tallies[place.path], self.unread, closely=closely)
 
     def _single(self, place: Place) -> Iterator[Group]:
         tally = self.tallies[place.path]
@@ -79,7 +86,7 @@ class Scan:
             tally.unreadable += 1
             self.unread.add(place.path, "Permission denied")
 
-    def _parents(self) -> list[bytes]:
+    def parents(self) -> list[bytes]:
         """The directories above the sources: rsync makes them anyway, so every engine shall have them."""
         above: dict[bytes, None] = {}
         for top in sorted(self._tops):

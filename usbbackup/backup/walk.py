@@ -4,12 +4,14 @@ import errno
 import os
 import stat
 import sys
+from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
 from usbbackup.backup.engine import Over
+from usbbackup.backup.manifest import mark
 from usbbackup.backup.matcher import Matcher
 from usbbackup.backup.sources import Place, Tally
 from usbbackup.mountinfo import MountRow
@@ -20,6 +22,7 @@ _ENCODING = sys.getfilesystemencoding()
 _NAMED = 1000  # unreadable entries that are kept by name
 _DENIED = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 _CACHEDIR = b"Signature: 8a477f597d28d172789f06886806bc55"  # https://bford.info/cachedir/
+_OWN_ATTRIBUTES = ("user.", "system.posix_acl_")
 
 # Never entered: they hold no files, only views of the running system.
 _VIEWS = frozenset(
@@ -64,26 +67,47 @@ class Unread:
             self.lines.append(f"{safe(path)}: {why}")
 
 
+class Look(NamedTuple):
+    """What a close look at one directory found, for comparing with the look of an earlier run."""
+
+    own: os.stat_result
+    adorned: bool  # it has extended attributes or access control lists
+    empty: int  # so many of the group's names, the first, are directories that are kept empty
+    marks: "array[int]"  # of each other name, in their order, as manifest.mark has it
+
+
 class Group(NamedTuple):
     """What one directory brings to the list; absolute paths."""
 
     directory: bytes | None  # itself; None for sources that are single files
     names: list[bytes]  # what it holds and nobody enters: all but directories, and directories kept empty
     whole: bool = False  # the names, and the directories that are entered, are all that it holds
+    look: Look | None = None  # only in a close walk, and only of directories that were entered
 
 
 class Walk:
     """The groups of one source, a directory before those that are in it."""
 
     def __init__(
-        self, place: Place, rules: Rules, others: Collection[bytes], tally: Tally, unread: Unread
+        self,
+        place: Place,
+        rules: Rules,
+        others: Collection[bytes],
+        tally: Tally,
+        unread: Unread,
+        *,
+        closely: bool = False,
     ) -> None:
-        """`others` are the places that are walked by themselves; what is met is counted in `tally`."""
+        """`others` are the places that are walked by themselves; what is met is counted in `tally`.
+
+        `closely`: look at every entry, not only at its name and kind.
+        """
         self._place = place
         self._rules = rules
         self._others = others
         self._tally = tally
         self._unread = unread
+        self._closely = closely
         self._top = len(inside(place.path))
         self._todo = [place.path]
 
@@ -105,27 +129,45 @@ class Walk:
             self._unreadable(path, error)
             return None
         try:
-            names, whole = self._opened(path, fd)
+            group = self._opened(path, fd)
         except OSError as error:
             self._unreadable(path, error)
             return None
         finally:
             os.close(fd)
         self._tally.directories += 1
-        return Group(path, names, whole)
+        return group
 
-    def _opened(self, path: bytes, fd: int) -> tuple[list[bytes], bool]:
+    def _opened(self, path: bytes, fd: int) -> Group:
         found, rules = os.fstat(fd), self._rules
         empty = (
             (found.st_dev, found.st_ino) in rules.avoid
             or (rules.one_file_system and found.st_dev != self._place.device)  # or mounted just now
             or (rules.matcher.tagged_caches and path != self._place.path and _is_tagged(fd))
         )
-        if empty:
-            return [], False
-        return self._listed(path, fd)
+        directories, files, whole = ([], [], False) if empty else self._listed(path, fd)
+        look = self._look(fd, found, directories, files) if self._closely else None
+        self._tally.files += len(files)
+        self._tally.directories += len(directories)
+        return Group(path, [*directories, *files], whole, look)
 
-    def _listed(self, path: bytes, fd: int) -> tuple[list[bytes], bool]:
+    def _look(self, fd: int, own: os.stat_result, directories: list[bytes], files: list[bytes]) -> Look:
+        """Look at the files; those that have vanished are taken off the list."""
+        marks = array("q")
+        vanished: list[bytes] = []
+        for path in files:
+            try:
+                found = os.stat(path.rpartition(b"/")[2], dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                vanished.append(path)
+            else:
+                marks.extend(mark(found))
+        for path in vanished:
+            files.remove(path)
+        return Look(own, _is_adorned(fd, root=self._rules.root), len(directories), marks)
+
+    def _listed(self, path: bytes, fd: int) -> tuple[list[bytes], list[bytes], bool]:
+        """The directories that are kept empty, the files, and whether that is all there is."""
         excludes, keeps, within = self._rules.matcher.excludes, self._keeps, inside(path)
         below = within[self._top :]
         files: list[bytes] = []
@@ -146,10 +188,8 @@ class Walk:
         ways = [(directory, self._way(directory)) for directory in sorted(directories)]
         self._todo.extend(directory for directory, way in reversed(ways) if way is _Way.ENTER)
         empty = [directory for directory, way in ways if way is _Way.KEEP_EMPTY]
-        self._tally.files += len(files)
-        self._tally.directories += len(empty)
         whole = not left_out and all(way is not _Way.LEAVE for _, way in ways)
-        return [*empty, *sorted(files)], whole
+        return empty, sorted(files), whole
 
     def _keeps(self, entry: "os.DirEntry[str]", name: bytes, within: bytes, fd: int) -> bool:
         if entry.is_file(follow_symlinks=False):
@@ -198,6 +238,15 @@ class _Way(Enum):
 def inside(path: bytes) -> bytes:
     """The path of a directory as the beginning of what is in it."""
     return path if path.endswith(b"/") else path + b"/"
+
+
+def _is_adorned(directory: int, *, root: bool) -> bool:
+    """Has it attributes that a copy must have too? Only root can give it others than a user's own."""
+    try:
+        names = os.listxattr(directory)
+    except OSError:  # its file system knows of none; what is wrong with it otherwise, reading it will tell
+        return False
+    return bool(names) and (root or any(name.startswith(_OWN_ATTRIBUTES) for name in names))
 
 
 def _is_tagged(directory: int) -> bool:

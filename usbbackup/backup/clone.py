@@ -1,0 +1,312 @@
+"""Filling a stage from the last snapshot: directories made anew, what did not change linked, the rest listed.
+
+Runs on manifests alone: what the sources look like now, and what they looked like when the last snapshot was
+made; no source is read. What keeps older snapshots as they are:
+
+- a name that is put on the list is not in the stage, so rsync never gets to touch what older snapshots share;
+- of a file with several names either all are linked or all are listed;
+- an entry that cannot be linked, for whatever reason (it is not there, it has too many names already, it
+  belongs to somebody else), is listed: rsync links or copies it;
+- every directory is opened below its parent and through no symbolic link, in the stage and in the snapshot.
+"""
+
+import errno
+import os
+import stat
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from usbbackup.backup import name_list
+from usbbackup.backup.manifest import Directory, Manifest, mark
+from usbbackup.files import Held, append
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEEPEST = 200  # directories held open at once; what lies deeper is left to rsync
+_DRIVE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENODEV, errno.ESTALE))
+_BUFFER = 1 << 16  # bytes
+_TELL = 1000  # entries
+_DEFAULT_ACL = "system.posix_acl_default"
+
+Tell = Callable[[int, int], None]  # how many entries more were linked, and how many listed
+Part = tuple[int, int]
+Spread = Callable[[Callable[[Part], None], list[Part]], None]  # calls it with each, in any order and place
+
+
+class Order(NamedTuple):
+    """What is wanted, between open files and below the open folder of a job."""
+
+    job: int
+    stage: str  # there, and empty but for the directories that lead to the sources
+    folder: str  # the snapshot to link from
+    start: int  # so many characters at the beginning of a path are not in the list: name_list
+    listed: Held  # a file to append the list to
+    split: Held  # a file to append the inode numbers to of what is listed and has several names
+
+
+def clone(
+    order: Order,
+    now: Manifest,
+    before: Manifest | None,
+    singles: Iterable[bytes],
+    spread: Spread,
+    parts: int,
+    tell: Tell,
+) -> None:
+    """Fill the stage; `singles` are sources that are single files: always listed, whoever else has them.
+
+    Without `before` everything that the snapshot holds is linked. Raises OSError where the drive does not do.
+    """
+    make_directories(order, now)
+    if before is not None:
+        before.index()
+    spread(lambda part: fill(order, now.records(part), before, tell), now.parts(parts))
+    take_out(order, singles)
+    size = os.fstat(order.split.fd).st_size
+    if split := frozenset(array("q", os.pread(order.split.fd, size, 0))):
+        close_groups(order, now, split)
+
+
+def make_directories(order: Order, now: Manifest) -> None:
+    """Make every directory of the sources in the stage."""
+    with _Descent(order.job, order.stage) as stage:
+        with suppress(OSError):
+            os.removexattr(stage.top, _DEFAULT_ACL)  # all that is made below would inherit it
+        for directory in now.records():
+            if not directory.kept_empty and (names := _parts(directory.path)):
+                _make(stage, names)
+
+
+def _make(stage: "_Descent", names: list[bytes]) -> None:
+    if len(names) > _DEEPEST:
+        return
+    if (parent := stage.to(names[:-1])) is None:  # a source inside another may be walked first
+        _make(stage, names[:-1])
+        parent = stage.to(names[:-1])
+    if parent is not None:
+        with _unless_the_drive(), suppress(FileExistsError):
+            os.mkdir(names[-1], 0o700, dir_fd=parent)
+
+
+def fill(order: Order, now: Iterable[Directory], before: Manifest | None, tell: Tell) -> None:
+    """Link and list what is in these directories, which exist in the stage."""
+    with (
+        _Descent(order.job, order.stage) as stage,
+        _Descent(order.job, order.folder) as last,
+        _List(order) as listed,
+    ):
+        share = _Share(stage, last, listed, before, order.start)
+        for directory in now:
+            share.take(directory)
+            if share.linked + listed.count >= _TELL:
+                tell(share.linked, listed.count)
+                share.linked = listed.count = 0
+        tell(share.linked, listed.count)
+
+
+class _Share:
+    def __init__(
+        self, stage: "_Descent", last: "_Descent", listed: "_List", before: Manifest | None, start: int
+    ) -> None:
+        self.linked = 0
+        self._stage, self._last, self._listed = stage, last, listed
+        self._before, self._start = before, start
+
+    def take(self, directory: Directory) -> None:
+        """Do one directory."""
+        own = _parts(directory.path)
+        if directory.kept_empty or (made := self._stage.to(own)) is None:
+            self._list(directory, set(), alone=True)
+            return
+        linked = self._link(directory, made)
+        self.linked += len(linked)
+        self._list(directory, set(linked), alone=directory.adorned or not dress(made, directory))
+
+    def _link(self, directory: Directory, made: int) -> list[bytes]:
+        if self._before is None:
+            origin, names = directory.path, directory.files()
+        elif (known := self._before.before(directory)) is not None:
+            origin, names = known.path, directory.unchanged(known)
+        else:
+            return []
+        if not names or (source := self._last.to(_parts(origin))) is None:
+            return []
+        return [name for name in names if _linked(name, source, made)]
+
+    def _list(self, directory: Directory, linked: set[bytes], *, alone: bool) -> None:
+        """`alone`: the directory itself is left to rsync."""
+        names, start = directory.files(), self._start
+        if names and not linked and directory.whole:
+            self._listed.add(name_list.whole(directory.path, start), len(names))
+            self._listed.split(directory.inodes())
+            return
+        if alone:
+            self._listed.add(name_list.single(directory.path, start))
+        if len(linked) == len(names):
+            return
+        inside = directory.path.rstrip(b"/") + b"/"
+        for name, inode in zip(names, directory.inodes(), strict=True):
+            if name not in linked:
+                self._listed.add(name_list.single(inside + name, start))
+                self._listed.split((inode,))
+
+
+def _linked(name: bytes, source: int, made: int) -> bool:
+    """Link one name; never into anything that is there already."""
+    try:
+        os.link(name, name, src_dir_fd=source, dst_dir_fd=made, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _DRIVE or error.errno == errno.EEXIST:
+            raise
+        return False
+    return True
+
+
+def dress(made: int, directory: Directory) -> bool:
+    """Give a directory owner, mode and time; False where we may not, and rsync shall do what it can."""
+    found = os.fstat(made)
+    with _unless_the_drive():
+        if (found.st_uid, found.st_gid) != (directory.uid, directory.gid):
+            os.chown(made, directory.uid, directory.gid)
+        os.chmod(made, stat.S_IMODE(directory.mode))
+        os.utime(made, ns=(directory.mtime, directory.mtime))
+        return True
+    return False
+
+
+def take_out(order: Order, paths: Iterable[bytes]) -> None:
+    """Take entries out of the stage, and list them."""
+    with _Descent(order.job, order.stage) as stage, _List(order) as listed:
+        for path in paths:
+            above, _, name = path.rpartition(b"/")
+            if (made := stage.to(_parts(above))) is not None:
+                _taken_out(name, made)
+            listed.add(name_list.single(path, order.start))
+            with suppress(OSError):  # it has vanished from the sources
+                listed.split(mark(os.lstat(path))[:1])
+
+
+def close_groups(order: Order, now: Manifest, split: frozenset[int]) -> None:
+    """Take out of the stage, and list, every other name of the files in `split`."""
+    with _Descent(order.job, order.stage) as stage, _List(order) as listed:
+        for directory in now.records():
+            inodes = directory.inodes()
+            if split.isdisjoint(inodes) or (made := stage.to(_parts(directory.path))) is None:
+                continue
+            inside = directory.path.rstrip(b"/") + b"/"
+            for name, inode in zip(directory.files(), inodes, strict=True):
+                if inode in split and _taken_out(name, made):
+                    listed.add(name_list.single(inside + name, order.start))
+
+
+def _taken_out(name: bytes, made: int) -> bool:
+    """Remove what is no directory; the directory it is in gets its mode and time back from rsync."""
+    try:
+        found = os.stat(name, dir_fd=made, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            return False
+        os.chmod(made, 0o700)
+        os.unlink(name, dir_fd=made)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _unless_the_drive() -> Iterator[None]:
+    """What does not work is left to rsync, which will say so; what is wrong with the drive ends the run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DRIVE:
+            raise
+
+
+class _List:
+    """Appends to the list, whole lines at a time: several processes may write to it."""
+
+    def __init__(self, order: Order) -> None:
+        self.count = 0
+        self._order = order
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._split: array[int] = array("q")
+
+    def __enter__(self) -> "_List":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+
+    def add(self, line: bytes | None, count: int = 1) -> None:
+        if line is None:
+            return
+        self.count += count
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size > _BUFFER:
+            self._flush()
+
+    def split(self, inodes: Iterable[int]) -> None:
+        self._split.extend(inode for inode in inodes if inode & 1)
+
+    def _flush(self) -> None:
+        append(self._order.listed, b"".join(b"%b\0" % line for line in self._lines))
+        append(self._order.split, self._split.tobytes())
+        self._lines.clear()
+        self._split = array("q")
+        self._size = 0
+
+
+class _Descent:
+    """A tree that is gone through with open directories: from one to the next by the way they share."""
+
+    def __init__(self, job: int, name: str) -> None:
+        self.top = job
+        for part in name.split("/"):
+            above, self.top = self.top, os.open(part, _FOLDER, dir_fd=self.top)
+            if above != job:
+                os.close(above)
+        self._names: list[bytes] = []
+        self._opened: list[int] = []
+
+    def __enter__(self) -> "_Descent":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._up(0)
+        os.close(self.top)
+
+    def to(self, names: list[bytes]) -> int | None:
+        """The open directory at this path; None where there is no directory, or it lies too deep."""
+        if len(names) > _DEEPEST:
+            return None
+        common = 0
+        for name, here in zip(names, self._names, strict=False):
+            if name != here:
+                break
+            common += 1
+        self._up(common)
+        for name in names[common:]:
+            try:
+                self._opened.append(os.open(name, _FOLDER, dir_fd=self._here))
+            except OSError as error:
+                if error.errno in _DRIVE:
+                    raise
+                return None
+            self._names.append(name)
+        return self._here
+
+    @property
+    def _here(self) -> int:
+        return self._opened[-1] if self._opened else self.top
+
+    def _up(self, depth: int) -> None:
+        while len(self._opened) > depth:
+            os.close(self._opened.pop())
+            self._names.pop()
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part]
