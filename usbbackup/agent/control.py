@@ -1,7 +1,7 @@
 """The control socket: what the command line asks of a running agent, answered in Varlink."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -87,7 +87,7 @@ class Control(Server):
             for order in orders:
                 yield {"event": _begun(order).record()}
             if parameters["wait"]:
-                async for event in _until_ended(events, {order.run for order in orders}):
+                async for event in until_ended(events, orders):
                     yield {"event": event.record()}
 
     async def cancel(self, parameters: Answer) -> Answer:
@@ -184,12 +184,15 @@ def _begun(order: Order) -> Event:
     return Event("queued", order.run, order.job.name, order.drive.uuid, order.progress)
 
 
-async def _until_ended(events: AsyncIterator[Event], waiting: set[str]) -> AsyncIterator[Event]:
-    """What happens to these runs, until all of them are over."""
-    async for event in events:
+async def until_ended(events: AsyncIterator[Event], orders: Sequence[Order]) -> AsyncIterator[Event]:
+    """What happens to these runs, until all of them are over; one that is over already is told of at once."""
+    waiting = {order.run for order in orders if order.result is None}
+    for order in orders:
+        if order.result is not None:
+            yield order.ended
+    while waiting:
+        event = await anext(events)
         if event.run in waiting:
             yield event
         if event.event == "ended":
             waiting.discard(event.run)
-        if not waiting:
-            return

@@ -313,6 +313,7 @@ class Dispatcher(Server):
                 "this is a bug in usbbackup; earlier snapshots are untouched",
             )
             write(self._historian, lambda history: history.end_run(order.run, result))
+            order.end(result, self._world.hub)
         await self._dispatch(order.drive.uuid)
         self._say()
 

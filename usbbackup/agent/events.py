@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from usbbackup.outcome import Progress, Result
 
-BACKLOG = 1000  # events a slow listener may lag behind before it loses the oldest
+BACKLOG = 1000  # events a slow listener may lag behind before it misses how far runs are
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,12 @@ class Hub:
 
     @contextmanager
     def stream(self) -> Iterator[AsyncIterator[Event]]:
-        """The events from now on; a reader that lags loses the oldest of them."""
-        queue: asyncio.Queue[Event] = asyncio.Queue(BACKLOG)
+        """The events from now on; a reader that lags misses how far runs are, never their ends."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
 
         def put(event: Event) -> None:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(event)
+            if event.event != "progress" or queue.qsize() < BACKLOG:
+                queue.put_nowait(event)
 
         async def read() -> AsyncIterator[Event]:
             while True:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from usbbackup.agent.events import Event
+from usbbackup.agent.events import Event, Hub
 from usbbackup.agent.historian import ask, write
 from usbbackup.agent.journal import story
 from usbbackup.agent.logfile import RunLog
@@ -53,11 +53,22 @@ class Order:
     dry_run: bool = False
     stop: Stop = field(default_factory=Stop)
     progress: Progress = field(default_factory=lambda: Progress(Phase.QUEUED))
+    result: Result | None = None  # once it is over; its name is in the registry for a moment longer
 
     @property
     def key(self) -> tuple[str, str, str]:
         """Its name in the registry: there is never a second run of this job on this drive."""
         return ("run", self.drive.uuid, self.job.name)
+
+    def end(self, result: Result, hub: Hub) -> None:
+        """It is over; whoever listens is told."""
+        self.result = result
+        hub.tell(self.ended)
+
+    @property
+    def ended(self) -> Event:
+        """What is told of its end."""
+        return Event("ended", self.run, self.job.name, self.drive.uuid, None, self.result)
 
 
 @dataclass(frozen=True)
@@ -239,7 +250,7 @@ class Run(Server):
 
     def _tell(self, result: Result) -> None:
         order = self._order
-        self._world.hub.tell(Event("ended", order.run, order.job.name, order.drive.uuid, None, result))
+        order.end(result, self._world.hub)
         cast(self._world.registry.via(DISPATCHER), RunEnded(order, result))
 
     def _stop_waiting(self) -> None:
