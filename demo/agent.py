@@ -1,10 +1,11 @@
-"""An agent whose only drive is a directory: lines on standard input plug it in and pull it out.
+"""An agent with a directory for a drive: lines on standard input plug it in and pull it out, then end it.
 
 python -m demo.agent DIRECTORY
 """
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -19,10 +20,17 @@ def main(directory: Path) -> int:
     world.udev, world.mounts, world.lookups = udev, mounts, FakeLookups()
     drive = DirectoryDrive(udev, mounts, directory)
 
+    hands = {"plug": drive.plug, "pull": drive.pull}
+
+    def hear() -> None:
+        if line := sys.stdin.readline():
+            hands[line.strip()]()
+        else:
+            asyncio.get_running_loop().remove_reader(sys.stdin)
+            signal.raise_signal(signal.SIGTERM)
+
     async def obey() -> int:
-        loop = asyncio.get_running_loop()
-        hands = {"plug": drive.plug, "pull": drive.pull}
-        loop.add_reader(sys.stdin.fileno(), lambda: hands[sys.stdin.readline().strip()]())
+        asyncio.get_running_loop().add_reader(sys.stdin, hear)
         return await daemon.live(world)
 
     return daemon.run(world, obey)

@@ -295,3 +295,10 @@ def test_a_reader_that_goes_away_is_no_trouble(house: House) -> None:
     command = f"{sys.executable} -m usbbackup status --json | true"
     done = subprocess.run(["sh", "-c", command], env=house.env, capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+def test_an_agent_of_the_demo_ends_with_whoever_holds_it(living: House) -> None:
+    """Else one whose test was killed would spin for ever."""
+    assert living.agent is not None and living.agent.stdin is not None
+    living.agent.stdin.close()
+    assert living.agent.wait(60) == 0
