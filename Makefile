@@ -1,12 +1,13 @@
 # The whole set-up is in here: every target installs what it needs, and says so.
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test test-system check bench prepare clean
+.PHONY: help demo test test-system deb check bench prepare clean
 
 help:
 	@echo "make demo    show the main job on an emulated drive"
 	@echo "make test    run the tests (as root: also on real loop devices, with udev)"
 	@echo "make test-system  boot Debian 12 and 13 in containers, set it up there as users do (needs root)"
+	@echo "make deb     build the Debian package (13 and newer) into dist/ (needs root)"
 	@echo "make check   ruff, formatting, mypy --strict"
 	@echo "make bench   measure speed and cost, print ratios"
 	@echo "make clean   remove the virtual environment and what was built"
@@ -24,6 +25,11 @@ test-system: prepare
 	@packaging/prepare system
 	@tests/system/make-roots $(CACHE)
 	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -m system tests/system
+
+deb: prepare
+	@packaging/prepare system
+	@tests/system/make-roots $(CACHE)
+	@packaging/make-deb $(CACHE)/debian13 dist
 
 check: prepare
 	@$(PYTHON) -m ruff check .

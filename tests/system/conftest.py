@@ -71,6 +71,18 @@ def stick(udevd: None) -> Iterator[LoopDrive]:
         drive.close()
 
 
+@contextmanager
+def plugged(stick: LoopDrive, user: User) -> Iterator[Path]:
+    """The stick in the machine, mounted as a desktop does it; a path as the machine sees it."""
+    at = f"/media/{user.name}/{stick.label}"
+    user.machine.mount(stick.plug(), at)
+    try:
+        yield Path(at)
+    finally:
+        user.machine.run("umount", "-l", at, check=False)
+        stick.pull()
+
+
 def by_pipx(user: User, wheels: Path) -> None:
     """Install the program as the README says, from wheels instead of the network."""
     place = user.machine.root / "wheels"

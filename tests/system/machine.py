@@ -7,6 +7,7 @@ namespace, and so udev's messages, with the machine it runs on; drives are mount
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -83,17 +84,13 @@ class Machine:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         return next((int(pid) for pid in children if _comm(pid) == "systemd"), None)
 
-    def stop(self) -> None:
-        """Shut it down in order, as before a reboot."""
-        assert self._process is not None
-        self.run("systemctl", "poweroff", check=False)
-        self._process.wait(PATIENCE)
-        self._process = None
-
     def close(self) -> None:
-        """Take everything away."""
+        """Take everything away: as a power cut, since nothing of it is kept."""
         if self._process is not None:
-            self._process.terminate()
+            if self._leader:
+                os.kill(self._leader, signal.SIGKILL)
+            else:
+                self._process.kill()
             self._process.wait(PATIENCE)
         for place in (self.root, self.ground):
             subprocess.run(["umount", "-l", place], check=True)
@@ -142,7 +139,7 @@ class User:
     @property
     def home(self) -> Path:
         """Their home, as seen from outside."""
-        return self.machine.root / "home" / self.name
+        return self.machine.root / ("root" if self.uid == 0 else f"home/{self.name}")
 
     def run(
         self, *command: str | Path, check: bool = True, stdin: str = "", env: Mapping[str, str] | None = None
@@ -150,7 +147,7 @@ class User:
         """Run something as they would after a login."""
         ids = ("setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--init-groups")
         around = {
-            "HOME": f"/home/{self.name}",
+            "HOME": f"/{self.home.relative_to(self.machine.root)}",
             "USER": self.name,
             "PATH": f"/home/{self.name}/.local/bin:{PATH}",
             "XDG_RUNTIME_DIR": f"/run/user/{self.uid}",

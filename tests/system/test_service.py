@@ -3,11 +3,10 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import by_pipx
+from conftest import by_pipx, plugged
 from machine import Machine, User, until
 
 from demo.loop_drive import LoopDrive
@@ -51,18 +50,6 @@ def configured(anna: User, stick: LoopDrive) -> Iterator[Callable[..., User]]:
     yield configure
     anna.run("usbbackup", "uninstall", "--purge")
     anna.machine.run("rm", "-rf", f"/home/{anna.name}/.config")
-
-
-@contextmanager
-def plugged(stick: LoopDrive, user: User) -> Iterator[Path]:
-    """The stick in the machine, mounted as a desktop does it; a path as the machine sees it."""
-    at = f"/media/{user.name}/{stick.label}"
-    user.machine.mount(stick.plug(), at)
-    try:
-        yield Path(at)
-    finally:
-        user.machine.run("umount", "-l", at, check=False)
-        stick.pull()
 
 
 def runs(user: User) -> list[dict[str, object]]:
