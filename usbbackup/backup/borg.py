@@ -11,6 +11,7 @@ from usbbackup.backup.borg_relay import END
 from usbbackup.backup.borg_session import Answer, Session
 from usbbackup.backup.borg_trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble
 from usbbackup.backup.engine import Copied, Over, Work, failed
+from usbbackup.backup.prune import BorgShelf, Shelf
 from usbbackup.backup.secret import NO_SECRET, Secret, WaitingForSecret
 from usbbackup.backup.walk import Unread
 from usbbackup.errors import UsbbackupError
@@ -89,6 +90,10 @@ class Borg:
             raise failed("borg does not find the new snapshot", "do not rely on it; start the job again")
         if self._unknown is not None:
             work.request.on_repository(self._unknown)
+
+    def shelf(self, work: Work) -> Shelf:
+        """Its archives."""
+        return BorgShelf(work.request.job.name, work.job_fd, lambda argv: self._ask(work, argv))
 
     async def tidy(self, work: Work) -> None:
         """Nothing: borg leaves nothing behind."""

@@ -138,13 +138,29 @@ def info(archive: str) -> tuple[str, ...]:
     return ("borg", "info", "--log-json", "--json", f"--lock-wait={_LOCK_WAIT}", f"{REPOSITORY}::{archive}")
 
 
-def delete(archive: str) -> tuple[str, ...]:
-    """Delete one archive.
+def delete(archive: str, *more: str) -> tuple[str, ...]:
+    """Delete archives by their names.
 
     >>> delete("home@2026-11-23T101500Z")[-1]
     'borg::home@2026-11-23T101500Z'
     """
-    return ("borg", "delete", "--log-json", f"--lock-wait={_LOCK_WAIT}", f"{REPOSITORY}::{archive}")
+    return (
+        "borg",
+        "delete",
+        "--log-json",
+        f"--lock-wait={_LOCK_WAIT}",
+        f"{REPOSITORY}::{archive}",
+        *more,
+    )
+
+
+def compact() -> tuple[str, ...]:
+    """Give back the room that deleted archives took.
+
+    >>> compact()[-1]
+    'borg'
+    """
+    return ("borg", "compact", "--log-json", f"--lock-wait={_LOCK_WAIT}", REPOSITORY)
 
 
 def list_archives(job: str, time: str = "*") -> tuple[str, ...]:

@@ -6,6 +6,7 @@
     transfer   copy what the scan names; nothing of it is a snapshot yet
     publish    after the data was synced: make it the snapshot, or prove that it is one
     tidy       after the last look at the drive: clear away what is of no more use
+    shelf      then: what retention chooses from
     set_aside  instead of publish: the run ends early; keep for the next run what is worth keeping
 """
 
@@ -24,6 +25,7 @@ from usbbackup.target import Target
 from usbbackup.text import human_bytes, safe
 
 if TYPE_CHECKING:
+    from usbbackup.backup.prune import Shelf
     from usbbackup.backup.scan import Scan
     from usbbackup.programs import Programs
 
@@ -179,6 +181,10 @@ class Engine(Protocol):
 
     async def publish(self, work: Work) -> None:
         """Make the copy the snapshot `work.snapshot`; called after the file system was synced."""
+        ...
+
+    def shelf(self, work: Work) -> "Shelf | None":
+        """The job's snapshots, for retention; None where there are none to choose from."""
         ...
 
     async def tidy(self, work: Work) -> None:

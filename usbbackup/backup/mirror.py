@@ -42,6 +42,9 @@ class Mirror:
     async def publish(self, work: Work) -> None:
         """Nothing: the copy is where it belongs."""
 
+    def shelf(self, work: Work) -> None:
+        """None: a mirror has no past."""
+
     async def tidy(self, work: Work) -> None:
         """Empty what was taken out of the copy."""
         await work.blocking(removal.sweep, work.job_fd, work.check)

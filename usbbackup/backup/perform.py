@@ -9,6 +9,7 @@ from usbbackup.backup import command, hooks, layout
 from usbbackup.backup.borg import Borg
 from usbbackup.backup.engine import Copied, Engine, Over, Request, Work, failed, gone, unless
 from usbbackup.backup.mirror import Mirror
+from usbbackup.backup.prune import prune
 from usbbackup.backup.rsync import Rsync
 from usbbackup.backup.survey import Survey
 from usbbackup.backup.trouble import explained
@@ -53,6 +54,7 @@ async def _back_up(request: Request) -> Result:
         copied = await _copied(work, engine, survey)
         await _published(work, engine)
         await _tidied(work, engine)
+        await _pruned(work, engine)
         return _result(work, survey, replace(copied, files=survey.scan.files))
 
 
@@ -103,6 +105,18 @@ async def _set_aside(work: Work, engine: Engine) -> None:
         work.request.log(f"what was copied is left as it is: {trouble}")
     finally:
         timer.cancel()
+
+
+async def _pruned(work: Work, engine: Engine) -> None:
+    """The snapshot is good, whatever becomes of this: what stays too long is tried again by the next run."""
+    shelf, keep = engine.shelf(work), work.request.job.keep
+    if shelf is None or keep is None:
+        return
+    try:
+        work.enter(Phase.PRUNE)
+        await prune(shelf, keep, work.request.log)
+    except (Over, OSError, UsbbackupError) as trouble:
+        work.request.log(f"the next run will remove old snapshots: {trouble}")
 
 
 async def _tidied(work: Work, engine: Engine) -> None:

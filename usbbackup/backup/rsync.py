@@ -19,6 +19,7 @@ from usbbackup.backup.engine import Copied, Work, failed
 from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.layout import Stage
 from usbbackup.backup.manifest import Manifest, Recorder
+from usbbackup.backup.prune import RsyncShelf, Shelf
 from usbbackup.backup.rsync_commands import Copy
 from usbbackup.backup.rsync_log import Account, Kind
 from usbbackup.backup.scan import Scan
@@ -122,6 +123,10 @@ class Rsync:
     async def publish(self, work: Work) -> None:
         """One rename makes it a snapshot."""
         await in_thread(layout.publish, work.job_fd, Stage(work.time))
+
+    def shelf(self, work: Work) -> Shelf:
+        """Its directories."""
+        return RsyncShelf(work.job_fd, work.check)
 
     async def tidy(self, work: Work) -> None:
         """Keep what the sources looked like for the next run, and remove the stages of earlier ones."""

@@ -30,6 +30,7 @@ COMMANDS = (
     "snapshots",
     "ls",
     "restore",
+    "prune",
     "check-config",
     "doctor",
     "daemon",
