@@ -13,12 +13,13 @@ from typing import Self
 
 from usbbackup.agent import desk, once
 from usbbackup.agent.world import World
+from usbbackup.backup.difference import Changed, changes
 from usbbackup.backup.naming import Candidate, Wish, choose
-from usbbackup.backup.opened import Opened
+from usbbackup.backup.opened import Opened, entries
 from usbbackup.backup.snapshots import Ask, Reader, on, opened
 from usbbackup.drives.monitor import Sighting
 from usbbackup.drives.pin import Pin
-from usbbackup.errors import NotNowError, UsbbackupError
+from usbbackup.errors import NotNowError, UsageError, UsbbackupError
 from usbbackup.text import safe
 
 
@@ -90,6 +91,32 @@ class Reading:
         if not found:
             raise desk.not_ready(among)
         return found
+
+    async def difference(self, first: Wish, second: Wish | None) -> list[Changed]:
+        """What is different in the second; where only one is named, in that since the one before it.
+
+        Raises UsageError where there is none before it.
+        """
+        held = await self.find(first)
+        if second is None:
+            old, new = await self._before(held), held
+        else:
+            old, new = held, await self.find(second)
+        opened = [await self.open(one) for one in (old, new)]
+        before, after = [await entries(one) for one in opened]
+        return list(changes(before, after))
+
+    async def _before(self, held: Held) -> Held:
+        name, job = held.candidate.snapshot.snapshot, held.candidate.snapshot.job
+        same = [
+            one
+            for one in await self.all(held.candidate.uuid, job)
+            if one.candidate.own == held.candidate.own and one.candidate.uuid == held.candidate.uuid
+        ]
+        place = [one.candidate.snapshot.snapshot for one in same].index(name)
+        if place == 0:
+            raise UsageError(f"'{name}' is the first snapshot of its job", "name another one to compare with")
+        return same[place - 1]
 
     async def open(self, held: Held) -> Opened:
         """Open it, until the block of this reading ends."""

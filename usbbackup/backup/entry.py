@@ -50,7 +50,7 @@ class Entry(NamedTuple):
     mtime_ns: int
     target: bytes = b""  # where a symbolic link leads
     node: bytes = b""  # names of one file have the same one; empty where it has no other name
-    content: bytes = b""  # equal in two snapshots of one job on one drive: the content is the same
+    content: bytes = b""  # borg's checksums of it in one; empty where there are none
     room: int = 0  # bytes that it takes at least, where nothing of it is there yet
 
     @property

@@ -159,6 +159,6 @@ def _entry(path: bytes, found: os.stat_result, folder: int, name: bytes) -> Entr
         found.st_mtime_ns,
         os.readlink(name, dir_fd=folder) if kind is Kind.SYMLINK else b"",
         node if found.st_nlink > 1 and kind is not Kind.DIRECTORY else b"",
-        node if regular else b"",
+        b"",
         min(found.st_size, found.st_blocks * 512) if regular else 0,
     )

@@ -29,6 +29,7 @@ COMMANDS = (
     "why",
     "snapshots",
     "ls",
+    "diff",
     "restore",
     "prune",
     "check-config",
