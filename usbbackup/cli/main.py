@@ -32,6 +32,7 @@ COMMANDS = (
     "diff",
     "restore",
     "prune",
+    "recover-home",
     "check-config",
     "doctor",
     "daemon",
@@ -175,6 +176,17 @@ class Parser(argparse.ArgumentParser):
             epilog=exit_codes(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self._within = False
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def] # argparse's
+        """Options may stand anywhere, also between words: `recover-home SNAPSHOT --to DIR PATH`."""
+        if self._subparsers is not None or self._within:
+            return super().parse_known_args(args, namespace)
+        self._within = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._within = False
 
     def error(self, message: str) -> NoReturn:
         """What is wrong with the words, and where to look."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from usbbackup.ecryptfs.contents import signatures
 from usbbackup.ecryptfs.damage import DamagedError
 from usbbackup.ecryptfs.names import PREFIX, signature
-from usbbackup.ecryptfs.passphrase import Keys, unwrapped
+from usbbackup.ecryptfs.passphrase import Keys, WrongPassphraseError, unwrapped
 from usbbackup.errors import UsbbackupError
 from usbbackup.folders import closing
 from usbbackup.text import safe
@@ -74,10 +74,10 @@ class EncryptedHome:
         keys = Keys.of(secret if mount else self._mount_passphrase(secret))
         known = self.signatures or _signatures_below(self.lower)
         if known and {keys.contents.signature, keys.names.signature}.isdisjoint(known):
-            raise UsbbackupError(
+            raise WrongPassphraseError(
                 f"the mount passphrase {'is wrong' if mount else 'that was wrapped is not in use'}: "
                 f"the signature in use is {known[0]}, this one has {keys.contents.signature}",
-                "nothing was written; type it exactly as it was noted" if mount else "nothing was written",
+                "type it exactly as it was noted" if mount else "take all of .ecryptfs from one snapshot",
             )
         return keys
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from usbbackup.ecryptfs.damage import DamagedError
-from usbbackup.ecryptfs.names import PREFIX
+from usbbackup.ecryptfs.names import PREFIX, Names
 
+MISSING = "is not there"
 DEEPEST = 200  # folders in one another, of which each is held open
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Path = tuple[str, ...]  # plain names, from the top of the home
+Note = tuple[Path, str]  # what is wrong with an entry; completes the sentence 'it ...'
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,14 @@ class Entry:
             )
         except OSError as error:
             raise DamagedError(f"cannot be read: {error.strerror}") from error
+
+    def target(self, names: Names) -> bytes:
+        """Where a symbolic link leads, in plain. Raises DamagedError."""
+        try:
+            found = os.readlink(os.fsencode(self.found), dir_fd=self.folder)
+        except OSError as error:
+            raise DamagedError(f"cannot be read: {error.strerror}") from error
+        return names.target(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,7 @@ class Walk:
 
     def __init__(self, top: int, name: Callable[[bytes], bytes], wanted: Wanted) -> None:
         """`top` is the open directory that holds all; `name` decrypts a name or raises DamagedError."""
+        self._met: set[Path] = set()
         self._top = top
         self._name = name
         self._wanted = wanted
@@ -94,6 +105,11 @@ class Walk:
     def pass_by(self) -> None:
         """Do not enter the folder that was told last."""
         self._entered = False
+
+    @property
+    def missing(self) -> list[Path]:
+        """What was asked for, and has not been told."""
+        return sorted(self._wanted.paths - self._met)
 
     def __iter__(self) -> Iterator[Step]:
         frames = [self._frame((), os.dup(self._top), None)]
@@ -113,6 +129,7 @@ class Walk:
                     yield Left(frame.path, frame.status)
             case Entry() as entry if self._wanted.touches(entry.path):
                 self._entered = entry.is_folder
+                self._met |= {entry.path} & self._wanted.paths
                 yield entry
                 if self._entered:
                     yield from self._enter(entry, frames)

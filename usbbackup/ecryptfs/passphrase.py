@@ -66,14 +66,7 @@ class Keys:
 
 
 class WrongPassphraseError(UsbbackupError):
-    """It does not open the wrapped passphrase."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the login passphrase is wrong: it does not open the wrapped mount passphrase",
-            "it is the one that was in use when the backup was made, perhaps an older one;\n"
-            "with the mount passphrase (32 characters that were to be noted down) use --mount-passphrase",
-        )
+    """It opens nothing here; another one may."""
 
 
 def unwrapped(wrapped: bytes, login: bytes) -> bytes:
@@ -84,7 +77,11 @@ def unwrapped(wrapped: bytes, login: bytes) -> bytes:
     salt, signature, blocks = _parts(wrapped)
     key = Key.derived(login, salt)
     if not hmac.compare_digest(key.signature.encode(), signature.lower()):
-        raise WrongPassphraseError
+        raise WrongPassphraseError(
+            "the login passphrase is wrong: it does not open the wrapped mount passphrase",
+            "it is the one that was in use when the backup was made, perhaps an older one; with the mount\n"
+            "passphrase (32 characters, noted down when the home was encrypted) use --mount-passphrase",
+        )
     passphrase = aes.decrypted(key.value[:_WRAPPING_KEY], blocks).rstrip(b"\0")
     if not passphrase:
         raise DamagedError("holds an empty passphrase")

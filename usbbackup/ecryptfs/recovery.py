@@ -16,7 +16,7 @@ from usbbackup.ecryptfs.damage import DamagedError
 from usbbackup.ecryptfs.descent import IN_THE_WAY, Descent
 from usbbackup.ecryptfs.drafts import Drafts, drafts
 from usbbackup.ecryptfs.header import EXTENT
-from usbbackup.ecryptfs.lower import Entry, Left, Path, Step, Unread, Walk, Wanted
+from usbbackup.ecryptfs.lower import MISSING, Entry, Left, Note, Path, Step, Unread, Walk, Wanted
 from usbbackup.ecryptfs.names import Names
 from usbbackup.ecryptfs.passphrase import Keys
 from usbbackup.errors import UsbbackupError
@@ -37,7 +37,7 @@ class Tally:
     there: int = 0  # of the files: were there already
     bytes: int = 0  # of plain text, written now
     bare: int = 0  # entries whose mode, owner, time or attributes the file system cannot keep
-    damaged: list[tuple[Path, str]] = field(default_factory=list)
+    damaged: list[Note] = field(default_factory=list)
 
     def note(self, path: Path, why: str) -> None:
         """Something is wrong with one entry."""
@@ -58,6 +58,8 @@ def recover(lower: int, target: int, keys: Keys, wanted: Wanted, tell: Callable[
             if not recovery.take(step):
                 walk.pass_by()
         unpublished.publish()
+    for path in walk.missing:
+        recovery.tally.note(path, MISSING)
     return recovery.tally
 
 
@@ -191,11 +193,7 @@ class _Recovery:
 
     def _link(self, entry: Entry) -> None:
         """A symbolic link; where it leads to is only a text here."""
-        try:
-            found = os.readlink(os.fsencode(entry.found), dir_fd=entry.folder)
-        except OSError as error:
-            raise DamagedError(f"cannot be read: {error.strerror}") from error
-        target = self._names.target(found)
+        target = entry.target(self._names)
         self._place(entry, lambda folder, name: os.symlink(target, name, dir_fd=folder), target)
 
     def _pipe(self, entry: Entry) -> None:
