@@ -100,9 +100,7 @@ def test_without_a_wrapped_passphrase_the_mount_passphrase_is_asked_for(tree: En
 def test_a_damaged_wrapped_passphrase_is_named(tree: EncryptedTree, content: bytes) -> None:
     home = with_keys(tree)
     (home.keys / "wrapped-passphrase").write_bytes(content)
-    with pytest.raises(
-        UsbbackupError, match=r"wrapped-passphrase is (no|a) wrapped"
-    ):
+    with pytest.raises(UsbbackupError, match=r"wrapped-passphrase is (no|a) wrapped"):
         home.unlocked(LOGIN, mount=False)
 
 

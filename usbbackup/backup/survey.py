@@ -1,6 +1,7 @@
 """What a run is going to read: its sources, found, doubted before and after the walk, and remembered."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from usbbackup.backup.engine import Doubtful, Request, failed
@@ -8,8 +9,10 @@ from usbbackup.backup.matcher import Matcher
 from usbbackup.backup.scan import Scan
 from usbbackup.backup.sources import Place, Tally, doubt_after, doubt_before, locate, seen
 from usbbackup.backup.walk import Rules, inside
+from usbbackup.ecryptfs.before import own_homes, twice
 from usbbackup.mountinfo import MOUNTINFO, MountRow, parse
 from usbbackup.outcome import Outcome, Result, SourceSeen
+from usbbackup.text import safe
 
 _TOO_MANY = 0.05  # the share of entries that an engine could not read, as in sources
 
@@ -17,10 +20,10 @@ _TOO_MANY = 0.05  # the share of entries that an engine could not read, as in so
 class Survey:
     """The sources of one run, and the scan that walks them once. Making it asks the file system, briefly."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, mount_table: Path = Path(MOUNTINFO)) -> None:
         """Raises `Over` where a source is not there, or is not what it was."""
         self._request = request
-        mounts = parse(Path(MOUNTINFO).read_bytes()).rows
+        mounts = parse(mount_table.read_bytes()).rows
         self._found = {source: locate(source, mounts) for source in request.job.sources}
         for source, found in self._found.items():
             self._doubt(doubt_before(source, found, request.last.get(source)))
@@ -38,7 +41,29 @@ class Survey:
         except ValueError as error:
             raise failed(str(error), "correct `exclude` in the configuration") from error
         by_point = {row.mount_point: row for row in mounts}
-        return Rules(matcher, job.one_file_system, by_point, _drive(self._request), self._request.stop)
+        avoid = _drive(self._request) | self._twice(mounts)
+        return Rules(matcher, job.one_file_system, by_point, avoid, self._request.stop)
+
+    def _twice(self, mounts: list[MountRow]) -> frozenset[tuple[int, int]]:
+        """The form of eCryptfs homes that is left out: never the plain files and the encrypted ones too."""
+        sources = [
+            Path(os.fsdecode(found.path)) for found in self._found.values() if isinstance(found, Place)
+        ]
+        left_out = set()
+        for home in own_homes(mounts):
+            if (path := twice(home, sources)) is None:
+                continue
+            if path in sources:
+                both = f"{safe(str(home.upper))} and {safe(str(home.lower))}"
+                raise failed(
+                    f"{both} hold the same files, plain and encrypted",
+                    "take one of them out of `sources`: a backup should hold them once",
+                )
+            self._request.log(f"{safe(str(path))} is left out: eCryptfs has the same files in another source")
+            with suppress(OSError):  # not there, and so not twice
+                found = path.stat()
+                left_out.add((found.st_dev, found.st_ino))
+        return frozenset(left_out)
 
     def _judge(self) -> None:
         """At the end of the walk, while the engine still waits for the end of its list."""
