@@ -1,13 +1,14 @@
 # The whole set-up is in here: every target installs what it needs, and says so.
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test test-system deb check bench prepare clean
+.PHONY: help demo test test-system test-vm deb check bench prepare clean
 
 help:
 	@echo "make demo    show the main job on an emulated drive"
 	@echo "make test    run the tests (as root: also on real loop devices, with udev)"
 	@echo "make test-system  boot Debian 12 and 13 in containers, set it up there as users do (needs root)"
 	@echo "make deb     build the Debian package (13 and newer) into dist/ (needs root)"
+	@echo "make test-vm  let a virtual machine with eCryptfs encrypt homes, and recover them here (needs root)"
 	@echo "make check   ruff, formatting, mypy --strict"
 	@echo "make bench   measure speed and cost, print ratios"
 	@echo "make clean   remove the virtual environment and what was built"
@@ -30,6 +31,10 @@ deb: prepare
 	@packaging/prepare system
 	@tests/system/make-roots $(CACHE)
 	@packaging/make-deb $(CACHE)/debian13 dist
+
+test-vm: prepare
+	@packaging/prepare vm
+	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -m vm tests/ecryptfs
 
 check: prepare
 	@$(PYTHON) -m ruff check .
