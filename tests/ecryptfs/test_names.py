@@ -51,6 +51,15 @@ def test_a_damaged_name_is_never_taken_for_another_one_of_its_length(
         assert 0 < len(NAMES.name(bytes(found))) <= 255
 
 
+@pytest.mark.parametrize("at", range(15, 35))
+def test_a_name_whose_padding_is_damaged_is_damaged(at: int) -> None:
+    """The first block decrypts to something else then; the rest of the name may still look like one."""
+    found = bytearray(name(b"a name of more than one block", KEY))
+    found[len(PREFIX) + at] = ord("-") if found[len(PREFIX) + at] != ord("-") else ord("A")
+    with pytest.raises(DamagedError, match="damaged"):
+        NAMES.name(bytes(found))
+
+
 @settings(max_examples=500)
 @given(st.binary(max_size=300) | st.text("-.09AZaz", max_size=300).map(str.encode))
 def test_any_letters_after_the_prefix_are_a_name_or_damaged(letters: bytes) -> None:
