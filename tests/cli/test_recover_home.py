@@ -214,3 +214,18 @@ def test_without_the_library_the_command_that_installs_it_is_told(home: Encrypte
     assert b"the Python package 'cryptography' is missing" in done.stderr
     assert b"install" in done.stderr
     assert not to.exists()
+
+
+def test_of_a_drive_that_is_not_known_here_the_newest_snapshot_is_taken(
+    home: EncryptedTree, tmp_path: Path, to: Path
+) -> None:
+    """The day on which there is a new computer, and the drive."""
+    mount = tmp_path / "media/backup"
+    snapshots = mount / "usbbackup/host-12345678/david/home/snapshots"
+    for time in ("2026-11-23T101500Z", "2026-11-24T101500Z"):
+        place = snapshots / time / "home/.ecryptfs"
+        place.mkdir(parents=True)
+        subprocess.run(["cp", "-a", home.lower.parent, place], check=True)
+    code, told = answer(mount, "--to", to)
+    assert (code, told["files"]) == (0, 3)
+    assert told["from"] == f"{snapshots}/2026-11-24T101500Z/home/.ecryptfs/david/.Private"

@@ -115,17 +115,24 @@ def test_one_recovery_at_a_time_writes_to_a_directory(tree: EncryptedTree, to: P
 
 
 def test_a_file_that_is_there_and_another_is_never_overwritten(tree: EncryptedTree, to: Path) -> None:
-    for name in ("file", "same size", "folder", "link", "other link"):
+    for name in ("file", "same time", "same size", "folder", "link", "other link"):
         tree.write(name, b"from the backup") if "link" not in name else tree.link(name, b"here")
     (to / "file").write_bytes(b"mine")
+    (to / "same time").write_bytes(b"mine too")
+    os.utime(to / "same time", (1_325_376_000, 1_325_376_000))
     (to / "same size").write_bytes(b"from yesterday!")
     (to / "folder").mkdir()
     (to / "link").write_bytes(b"mine")
     (to / "other link").symlink_to("there")
     tally = recovered(tree, to)
-    assert set(damage(tally)) == {"file", "same size", "folder", "link", "other link"}
+    assert set(damage(tally)) == {"file", "same time", "same size", "folder", "link", "other link"}
     assert all("something else of that name" in why for why in damage(tally).values())
-    assert all_of(to) == {"file": b"mine", "same size": b"from yesterday!", "link": b"mine"}
+    assert all_of(to) == {
+        "file": b"mine",
+        "link": b"mine",
+        "same size": b"from yesterday!",
+        "same time": b"mine too",
+    }
 
 
 def test_nothing_is_written_through_a_symbolic_link(tree: EncryptedTree, to: Path, tmp_path: Path) -> None:
@@ -205,8 +212,9 @@ def test_a_folder_too_deep_is_named(tree: EncryptedTree, to: Path) -> None:
     assert (len(path), why) == (DEEPEST, f"lies deeper than {DEEPEST} folders")
 
 
-def test_holes_stay_holes(tree: EncryptedTree, to: Path) -> None:
-    plain = b"first".ljust(3 << 20, b"\0") + b"last"
+@pytest.mark.parametrize("last", [b"last", b"", b"\0" * 5000])
+def test_holes_stay_holes(tree: EncryptedTree, to: Path, last: bytes) -> None:
+    plain = b"first".ljust(3 << 20, b"\0") + last
     tree.write("sparse", plain)
     recovered(tree, to)
     assert (to / "sparse").read_bytes() == plain

@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="DIR",
-        help="holds it, not far below: a mounted disk, a snapshot, or .Private itself",
+        help="a mounted drive, a snapshot on it, or whatever directory holds the home",
     )
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="only this, as seen from the home; left out: everything"
@@ -77,9 +77,11 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
 
 
 def _home(source: Path, user: str | None) -> "EncryptedHome":
+    from usbbackup.backup.unknown_drive import newest_snapshots
     from usbbackup.ecryptfs.home import found
 
-    homes = [home for home in found(source) if user in (None, home.user)]
+    places = newest_snapshots(source) or [source]
+    homes = [home for place in places for home in found(place) if user in (None, home.user)]
     match homes:
         case [home]:
             return home
@@ -87,12 +89,12 @@ def _home(source: Path, user: str | None) -> "EncryptedHome":
             whose = f" of {safe(user)}" if user else ""
             raise UsageError(
                 f"there is no encrypted home{whose} in {safe(str(source))}",
-                "looked for .Private, as in .ecryptfs/USER/.Private, down to five folders deep",
+                "looked for .Private, as in .ecryptfs/USER/.Private, not more than five folders deep",
             )
         case _:
-            places = "\n".join(safe(str(home.lower)) for home in homes)
+            lowers = "\n".join(safe(str(home.lower)) for home in homes)
             raise UsageError(
-                f"there are several encrypted homes in {safe(str(source))}", f"name one:\n{places}"
+                f"there are several encrypted homes in {safe(str(source))}", f"name one:\n{lowers}"
             )
 
 
