@@ -242,15 +242,22 @@ def test_what_the_file_system_does_not_take_is_named(tree: EncryptedTree, to: Pa
     tree.write("a small", b"x")
     tree.write("b large", b"x" * (1 << 20))
     tree.write("c small", b"x")
+    drafts_left = []
+
+    def look(tally: Tally) -> None:
+        if tally.damaged:
+            drafts_left.append(len(list((to / FOLDER).iterdir())))
+
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        told = damage(recovered(tree, to))
+        told = damage(recovered(tree, to, tell=look))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
     assert told == {"b large": f"cannot be written: {os.strerror(errno.EFBIG)}"}
+    assert max(drafts_left) == 2  # of the two small ones: what has failed takes no room
     assert all_of(to) == {"a small": b"x", "c small": b"x"}
 
 
