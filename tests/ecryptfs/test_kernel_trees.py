@@ -1,6 +1,7 @@
 """Homes that Linux has encrypted (`machine.py`, `trees.py`) come out as Linux has shown them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ def test_everything_comes_out_as_the_kernel_showed_it(made: Path, tmp_path: Path
     assert tally.damaged == []
     assert tally.bare == 0
     assert seen(tmp_path / "plain") == about["trees"][tree]
+
+
+def test_attributes_come_back_but_not_that_of_ecryptfs_itself(made: Path, tmp_path: Path) -> None:
+    about = json.loads((made / "plain.json").read_text())
+    for tree in ("aes128", "xattr"):
+        recovered(EncryptedHome(made / tree / ".Private"), tmp_path / tree, about["login"])
+    assert os.getxattr(tmp_path / "aes128/folder/deeper/secret", "user.note") == b"kept"
+    assert not any(os.listxattr(path) for path in (tmp_path / "xattr").iterdir() if path.is_file())
 
 
 def test_a_home_in_another_cipher_is_named_and_nothing_is_guessed(made: Path, tmp_path: Path) -> None:
