@@ -82,6 +82,7 @@ def test_scripts_get_every_field(home: EncryptedTree, to: Path) -> None:
             "bytes": 5004,
             "attributes_lost": 0,
             "damaged": [],
+            "notes": [],
         },
     )
 

@@ -3,19 +3,23 @@
 import argparse
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from usbbackup.cli.asked import reading
+from usbbackup.cli.shown import SNAPSHOT
 from usbbackup.clock import rfc3339
 from usbbackup.errors import Exit, UsageError, UsbbackupError
 from usbbackup.text import human_bytes, safe
 
 if TYPE_CHECKING:
+    from usbbackup.agent.recovering import Source
     from usbbackup.cli.main import Terminal
     from usbbackup.ecryptfs.home import EncryptedHome
-    from usbbackup.ecryptfs.listing import Listed
+    from usbbackup.ecryptfs.listing import Damaged, Listed
     from usbbackup.ecryptfs.lower import Note, Wanted
     from usbbackup.ecryptfs.passphrase import Keys
     from usbbackup.ecryptfs.recovery import Tally
@@ -32,8 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Of what, where to, and what opens it."""
     parser.add_argument(
         "source",
-        metavar="DIR",
-        help="a mounted drive, a snapshot on it, or whatever directory holds the home",
+        metavar="SNAPSHOT|DIR",
+        help=f"{SNAPSHOT}; or a mounted drive, or whatever directory holds the home",
     )
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="only this, as seen from the home; left out: everything"
@@ -62,40 +66,39 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
     from usbbackup.ecryptfs import aes, directory
 
     aes.require()
-    home = _home(Path(args.source), args.user)
-    part = directory.wanted(args.paths, home.mount_point)
-    keys = _unlocked(home, args, terminal)
-    if args.list:
-        return _list(home, keys, part, args.json, terminal)
-    with _Progress(terminal, quiet=args.json) as progress:
-        tally = directory.recovered(home.lower, args.to, keys, part, progress.tell)
+    with _source(args, terminal) as source:
+        part = directory.wanted(args.paths, source.home.mount_point)
+        keys = _unlocked(source.home, args, terminal)
+        if args.list:
+            return _list(source, source.listed(keys, part), args.json, terminal)
+        tally = _recovered(source, keys, part, args, terminal)
     if args.json:
-        terminal.json(record(home, args.to, tally))
+        terminal.json(record(source, args.to, tally))
     else:
-        _tell(args.to, tally, terminal)
-    return Exit.FAILED if tally.damaged else Exit.DONE
+        _tell(source, args.to, tally, terminal)
+    return Exit.FAILED if tally.damaged or source.notes else Exit.DONE
 
 
-def _home(source: Path, user: str | None) -> "EncryptedHome":
-    from usbbackup.backup.unknown_drive import newest_snapshots
-    from usbbackup.ecryptfs.home import found
+@contextmanager
+def _source(args: argparse.Namespace, terminal: "Terminal") -> Iterator["Source"]:
+    """What is meant: a directory where there is one of that name, else a snapshot."""
+    from usbbackup.agent.recovering import in_directory, in_snapshot
+    from usbbackup.backup.naming import Wish
 
-    places = newest_snapshots(source) or [source]
-    homes = [home for place in places for home in found(place) if user in (None, home.user)]
-    match homes:
-        case [home]:
-            return home
-        case []:
-            whose = f" of {safe(user)}" if user else ""
-            raise UsageError(
-                f"there is no encrypted home{whose} in {safe(str(source))}",
-                "looked for .Private, as in .ecryptfs/USER/.Private, not more than five folders deep",
-            )
-        case _:
-            lowers = "\n".join(safe(str(home.lower)) for home in homes)
-            raise UsageError(
-                f"there are several encrypted homes in {safe(str(source))}", f"name one:\n{lowers}"
-            )
+    if Path(args.source).exists() or "/" in args.source:
+        yield in_directory(Path(args.source), args.user)
+    else:
+        with in_snapshot(reading(terminal), Wish.of(args.source), args.user) as source:
+            yield source
+
+
+def _recovered(
+    source: "Source", keys: "Keys", part: "Wanted", args: argparse.Namespace, terminal: "Terminal"
+) -> "Tally":
+    from usbbackup.ecryptfs import directory
+
+    with _Progress(terminal, source, quiet=args.json) as progress, source.lower(keys, part, args.to) as lower:
+        return directory.recovered(lower, args.to, keys, part, progress.tell)
 
 
 def _unlocked(home: "EncryptedHome", args: argparse.Namespace, terminal: "Terminal") -> "Keys":
@@ -156,34 +159,30 @@ def _printed(command: str, terminal: "Terminal") -> bytes:
     return answer.value
 
 
-def _list(home: "EncryptedHome", keys: "Keys", part: "Wanted", as_json: bool, terminal: "Terminal") -> int:
+def _list(source: "Source", found: Iterable["Listed | Damaged"], as_json: bool, terminal: "Terminal") -> int:
     """All entries, line by line; a damaged one is told beside them."""
-    from usbbackup.ecryptfs import directory
-    from usbbackup.ecryptfs.listing import Damaged, Listed, listed
-    from usbbackup.folders import closing
+    from usbbackup.ecryptfs.listing import Damaged
 
     entries: list[dict[str, object]] = []
     damaged: list[Note] = []
-    with closing(directory.opened(home.lower)) as lower:
-        for one in listed(lower, keys, part):
-            match one:
-                case Damaged(path, why):
-                    damaged.append((path, why))
-                case Listed() if as_json:
-                    entries.append(_entry(one))
-                case Listed():
-                    terminal.say(_line(one))
+    for one in found:
+        if isinstance(one, Damaged):
+            damaged.append((one.path, one.why))
+        elif as_json:
+            entries.append(_entry(one))
+        else:
+            terminal.say(_line(one))
     if as_json:
-        terminal.json({"from": safe(str(home.lower)), "entries": entries, "damaged": _damaged(damaged)})
+        terminal.json({"from": safe(str(source)), "entries": entries, "damaged": _damaged(damaged)})
     else:
         _complain(damaged, terminal)
     return Exit.FAILED if damaged else Exit.DONE
 
 
-def record(home: "EncryptedHome", to: Path, tally: "Tally") -> dict[str, object]:
+def record(source: "Source", to: Path, tally: "Tally") -> dict[str, object]:
     """For scripts."""
     return {
-        "from": safe(str(home.lower)),
+        "from": safe(str(source)),
         "to": safe(str(to)),
         "files": tally.files,
         "directories": tally.folders,
@@ -191,6 +190,7 @@ def record(home: "EncryptedHome", to: Path, tally: "Tally") -> dict[str, object]
         "bytes": tally.bytes,
         "attributes_lost": tally.bare,
         "damaged": _damaged(tally.damaged),
+        "notes": [safe(note) for note in source.notes],
     }
 
 
@@ -202,23 +202,23 @@ def _entry(one: "Listed") -> dict[str, object]:
     """For scripts; what cannot be printed has backslash escapes, in paths and targets alike."""
     return {
         "path": safe("/".join(one.path)),
-        "mode": f"{stat.S_IMODE(one.status.st_mode):04o}",
-        "type": _TYPES.get(stat.S_IFMT(one.status.st_mode), "other"),
+        "type": _TYPES.get(stat.S_IFMT(one.mode), "other"),
+        "mode": f"{stat.S_IMODE(one.mode):04o}",
         "size": one.size,
-        "mtime": rfc3339(one.status.st_mtime),
+        "mtime": rfc3339(one.mtime_ns / 1e9),
         "target": safe(one.target) if one.target else None,
     }
 
 
 def _line(one: "Listed") -> str:
     """For people, much as `ls -l` writes it."""
-    mode, leads = one.status.st_mode, f" -> {safe(one.target)}" if one.target else ""
-    when = datetime.fromtimestamp(one.status.st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
-    size = human_bytes(one.size) if stat.S_ISREG(mode) else ""
-    return f"{stat.filemode(mode)}  {size:>8}  {when}  {safe('/'.join(one.path))}{leads}"
+    leads = f" -> {safe(one.target)}" if one.target else ""
+    when = datetime.fromtimestamp(one.mtime_ns // 10**9).astimezone().strftime("%Y-%m-%d %H:%M")
+    size = human_bytes(one.size) if stat.S_ISREG(one.mode) and one.size is not None else ""
+    return f"{stat.filemode(one.mode)}  {size:>8}  {when}  {safe('/'.join(one.path))}{leads}"
 
 
-def _tell(to: Path, tally: "Tally", terminal: "Terminal") -> None:
+def _tell(source: "Source", to: Path, tally: "Tally", terminal: "Terminal") -> None:
     from usbbackup.ecryptfs import directory
 
     there = f", {tally.there} of them there already" if tally.there else ""
@@ -228,6 +228,8 @@ def _tell(to: Path, tally: "Tally", terminal: "Terminal") -> None:
             f"mode, owner, times or attributes of {tally.bare} entries could not be given back",
             "the file system cannot keep them, or they belonged to somebody else; the contents are whole",
         )
+    for note in source.notes:
+        terminal.complain(safe(note))
     _complain(tally.damaged, terminal, f"all of them are listed in {safe(str(to))}/{directory.DAMAGED}")
 
 
@@ -245,13 +247,18 @@ def _complain(damaged: Sequence["Note"], terminal: "Terminal", where: str | None
 class _Progress:
     """One line on the terminal that is written over again, where somebody is there to see it."""
 
-    def __init__(self, terminal: "Terminal", *, quiet: bool) -> None:
+    def __init__(self, terminal: "Terminal", source: "Source", *, quiet: bool) -> None:
         self._terminal = terminal
+        self._source = source
+        self._damaged = 0
         self._shown = not quiet and terminal.err.isatty()
         self._last = 0.0
 
     def tell(self, tally: "Tally") -> None:
-        """How far it is."""
+        """How far it is. Raises NotNowError where it is a drive that has left that looks like damage."""
+        if len(tally.damaged) != self._damaged:
+            self._damaged = len(tally.damaged)
+            self._source.check()
         if self._shown and (now := self._terminal.clock.monotonic()) - self._last >= _OFTEN:
             self._last = now
             self._write(f"{tally.files} files, {human_bytes(tally.bytes)}, {len(tally.damaged)} damaged")

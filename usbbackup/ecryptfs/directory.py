@@ -61,15 +61,16 @@ def recovered(lower: Path, to: Path, keys: Keys, part: Wanted, tell: Callable[[T
     `tell` is called often. Raises UsageError where the directory lies in the home itself, and UsbbackupError
     where it cannot be made or written to.
     """
-    with closing(opened(lower)) as source, closing(_made(to, lower)) as target:
+    if to.resolve().is_relative_to(lower.resolve()):
+        raise UsageError(f"{safe(str(to))} lies in the encrypted home itself", "recover to another directory")
+    with closing(opened(lower)) as source, closing(made(to)) as target:
         tally = recover(source, target, keys, part, tell)
     _list(to / DAMAGED, tally)
     return tally
 
 
-def _made(to: Path, lower: Path) -> int:
-    if to.resolve().is_relative_to(lower.resolve()):
-        raise UsageError(f"{safe(str(to))} lies in the encrypted home itself", "recover to another directory")
+def made(to: Path) -> int:
+    """Open the directory to recover to; it is made where it is missing. Raises UsbbackupError."""
     try:
         to.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(to, _DIRECTORY)

@@ -21,7 +21,7 @@ from usbbackup.text import safe
 
 LOWER, KEYS = ".Private", ".ecryptfs"
 
-_DEPTH = 4  # folders below the directory; a snapshot has /home/.ecryptfs/david
+_DEPTH = 8  # folders below the directory; a snapshot has /home/.ecryptfs/david, or more
 _DIRECTORIES = 20_000  # that are looked at
 _SAMPLE = 100  # entries
 _SMALL = 4096  # bytes; what is longer is none of these files
@@ -34,6 +34,7 @@ class EncryptedHome:
     """One home, as it lies on a disk or in a backup."""
 
     lower: Path
+    named: tuple[str, ...] = ()  # signatures that are known from elsewhere
 
     @property
     def keys(self) -> Path:
@@ -72,7 +73,7 @@ class EncryptedHome:
         Raises UsbbackupError where it is the wrong one, or what it would open is missing or damaged.
         """
         keys = Keys.of(secret if mount else self._mount_passphrase(secret))
-        known = self.signatures or _signatures_below(self.lower)
+        known = self.signatures or self.named or _signatures_below(self.lower)
         if known and {keys.contents.signature, keys.names.signature}.isdisjoint(known):
             raise WrongPassphraseError(
                 f"the mount passphrase {'is wrong' if mount else 'that was wrapped is not in use'}: "

@@ -1,6 +1,5 @@
 """What an encrypted home holds, told without writing anything."""
 
-import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ class Listed:
     """One entry in plain."""
 
     path: Path
-    status: os.stat_result  # but for the size, as it will be
-    size: int  # bytes of a file's plain text, else 0
+    mode: int  # with its type (inode(7))
+    size: int | None  # bytes of a file's plain text, else 0; None: unknown
+    mtime_ns: int
     target: bytes = b""  # where a symbolic link leads
 
 
@@ -47,16 +47,14 @@ def listed(lower: int, keys: Keys, wanted: Wanted) -> Iterator[Listed | Damaged]
 def _entry(entry: Entry, keys: Keys, names: Names) -> Iterator[Listed | Damaged]:
     if entry.damage:
         yield Damaged(entry.path, entry.damage)
+    mode, when = entry.status.st_mode, entry.status.st_mtime_ns
     try:
-        match stat.S_IFMT(entry.status.st_mode):
-            case stat.S_IFREG:
-                yield Listed(entry.path, entry.status, _size(entry, keys))
-            case stat.S_IFLNK:
-                yield Listed(entry.path, entry.status, 0, entry.target(names))
-            case _:
-                yield Listed(entry.path, entry.status, 0)
+        size = _size(entry, keys) if stat.S_ISREG(mode) else 0
+        target = entry.target(names) if stat.S_ISLNK(mode) else b""
     except DamagedError as error:
         yield Damaged(entry.path, str(error))
+    else:
+        yield Listed(entry.path, mode, size, when, target)
 
 
 def _size(entry: Entry, keys: Keys) -> int:
