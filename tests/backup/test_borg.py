@@ -209,7 +209,7 @@ def test_the_first_run_makes_a_repository_and_keeps_its_key(first):
     place, copied = first
     assert copied.files == len(NAMES)
     assert (copied.unread, copied.notes) == ((), ())
-    assert [path.name for path in (place.top / "drive").iterdir()] == ["borg"]
+    assert {path.name for path in (place.top / "drive").iterdir()} == {"borg", "reserve"}
     key = place.paths.keys / "0000-UUID-home.key"
     assert key.read_text().startswith("BORG_KEY ")
     assert key.stat().st_mode & 0o777 == 0o600

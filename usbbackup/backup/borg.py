@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from usbbackup.backup import borg_commands, borg_memory, borg_repository, secret
+from usbbackup.backup import borg_commands, borg_memory, borg_repository, borg_reserve, secret
 from usbbackup.backup.borg_log import Moved
 from usbbackup.backup.borg_relay import END
 from usbbackup.backup.borg_session import Answer, Session
-from usbbackup.backup.borg_trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble
+from usbbackup.backup.borg_trouble import DAMAGED, FULL, OLDER, WRONG_PASSPHRASE, Trouble
 from usbbackup.backup.engine import Copied, Over, Work, failed
 from usbbackup.backup.prune import BorgShelf, Shelf
 from usbbackup.backup.secret import NO_SECRET, Secret, WaitingForSecret
@@ -58,6 +58,8 @@ class Borg:
                 self._unknown = borg_repository.identity(work.job_fd)
         else:
             await self._make_repository(work)
+        if not await work.blocking(borg_reserve.keep, work.job_fd):
+            work.request.log("the drive is too full to keep a reserve for borg on it")
 
     async def transfer(self, work: Work) -> Copied:
         """Make the archive."""
@@ -74,6 +76,7 @@ class Borg:
         unfit = Unread()
 
         def feed(out: BinaryIO) -> None:
+            unfit.lines.clear()
             work.scan.write(Fit(out, unfit), b"/")
             out.write(END + b"\0")
 
@@ -167,7 +170,21 @@ class Borg:
         *,
         as_new: bool = False,
     ) -> Answer:
-        """Run borg; `Over` unless it did what it should, and the drive is still there."""
+        """Run borg; `Over` unless it did what it should, and the drive is still there.
+
+        Where the drive is full, it gets the reserve, and a second chance.
+        """
+        try:
+            return await self._asked(work, argv, feed, stopping, as_new)
+        except Failed as failure:
+            if failure.trouble is not FULL or not await work.blocking(borg_reserve.give_back, work.job_fd):
+                raise
+        work.request.log("the drive is full: borg gets the room that was kept for it, and tries once more")
+        return await self._asked(work, argv, feed, stopping, as_new)
+
+    async def _asked(
+        self, work: Work, argv: tuple[str, ...], feed: Feed | None, stopping: Steps, as_new: bool
+    ) -> Answer:
         work.check()
         request, session = work.request, self._session(work)
 
