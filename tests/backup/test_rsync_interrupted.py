@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from runs import Place, everything
 
+from demo import loop_drive
+from demo.loop_drive import LoopDrive
 from usbbackup.backup.rsync_run import UNTOUCHED
 from usbbackup.outcome import Outcome, Phase, Progress
 from usbbackup.programs import Program
@@ -98,6 +100,27 @@ def test_a_cancelled_run_keeps_what_was_copied_for_the_next(place: Place) -> Non
     assert everything(place.stored()) == everything(place.source)
     assert (place.stored() / "a/small 0").stat().st_ino == kept, "linked, not copied again"
     assert place.stages() == []
+
+
+@pytest.mark.root
+def test_on_a_drive_that_is_full_of_it_nothing_is_kept(tmp_path: Path) -> None:
+    """No run could begin there any more, and nobody would know what to delete."""
+    if reason := loop_drive.missing():
+        pytest.skip(reason)
+    drive = LoopDrive(tmp_path, name="promises")
+    try:
+        place = Place(tmp_path / "place", drive.mount(options="rw,loop"))
+        (place.source / "file").write_bytes(os.urandom(5000))
+        (drive.mount_point / "filler").write_bytes(bytes(40 << 20))
+
+        def cancel(progress: Progress) -> None:
+            if progress.phase is Phase.SYNC:
+                place.stop.set(Outcome.CANCELLED, "cancelled by you")
+
+        assert place.run(report=cancel).outcome is Outcome.CANCELLED
+        assert place.stages() == []
+    finally:
+        drive.close()
 
 
 def test_what_was_kept_is_used_beside_the_last_snapshot(place: Place) -> None:

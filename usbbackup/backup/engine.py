@@ -91,7 +91,7 @@ def full(target: Target, missing: int | None = None) -> Over:
     more = f"; about {human_bytes(missing)} more are needed" if missing else ""
     return failed(
         f"the drive '{safe(target.facts.name)}' {what}{more}",
-        "free some space on it or use a larger one; earlier snapshots are untouched, what was copied is kept",
+        "free some space on it or use a larger one; earlier snapshots are untouched",
     )
 
 

@@ -32,6 +32,8 @@ from usbbackup.text import safe
 
 _AT_MOST = 15  # folders to link from; rsync allows twenty
 _CHUNK = 1 << 16
+_LEAST_ROOM = 32 << 20  # bytes; a drive with less than half of it, or of this, counts as full before a run
+_LEAST_INODES = 200
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,18 @@ class Rsync:
         remembered.keep(work, self._recorder.seal(remembered.binding(work, work.time, before)))
 
     async def set_aside(self, work: Work) -> None:
-        """Keep what was copied for the next run to link from, proven to be on the disk."""
+        """Keep what was copied for the next run to link from, proven to be on the disk.
+
+        Not on a drive that is full of it: no run could begin there any more.
+        """
         stage = Stage(work.time)
-        if stage in layout.stages(work.job_fd):
-            await in_thread(kernel.syncfs, work.job_fd)
-            layout.mark_synced(work.job_fd, stage)
+        if stage not in layout.stages(work.job_fd):
+            return
+        if not await in_thread(_has_room, work.job_fd):
+            await in_thread(_drop, work, [stage], lambda: None)  # though the run was asked to stop
+            return
+        await in_thread(kernel.syncfs, work.job_fd)
+        layout.mark_synced(work.job_fd, stage)
 
     async def rehearse(self, work: Work) -> Copied:
         """Let rsync compare with the last snapshot."""
@@ -279,8 +288,14 @@ def _drop_unproven(work: Work) -> None:
     _drop(work, unproven if layout.published(work.job_fd) else [])
 
 
-def _drop(work: Work, stages: list[Stage]) -> None:
+def _has_room(job: int) -> bool:
+    about = os.statvfs(job)
+    inodes = about.f_favail >= _LEAST_INODES or about.f_files == 0  # btrfs and FAT count none
+    return inodes and about.f_bavail * about.f_frsize >= _LEAST_ROOM
+
+
+def _drop(work: Work, stages: list[Stage], check: removal.Check | None = None) -> None:
     for stage in stages:
         if stage.state != ".removed":
             removal.set_apart(work.job_fd, work.job_fd, stage.name)
-    removal.sweep(work.job_fd, work.check)
+    removal.sweep(work.job_fd, check or work.check)
