@@ -1,16 +1,18 @@
 """From plug to recorded outcome, with played drives, time and programs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from demo.directory_drive import DirectoryDrive
 from tests.agent.played import Play, a_job, run
-from usbbackup.agent import desk
+from usbbackup.agent import desk, status
 from usbbackup.agent.dispatcher import CancelRuns
 from usbbackup.agent.run import DISPATCHER
 from usbbackup.config import DriveConfig, JobConfig
+from usbbackup.drives.admit import Ready
 from usbbackup.drives.monitor import LookAgain
 from usbbackup.otp import call, cast, exit, which_children
 from usbbackup.outcome import Outcome
@@ -189,6 +191,37 @@ def test_the_history_tells_what_became_of_the_drive(
     (record,) = play.history()
     assert record.outcome is outcome
     assert record.message.startswith(told)
+
+
+def test_a_drive_that_took_no_data_last_time_is_told_of_once(tmp_path: Path) -> None:
+    """In `status` and `why`, at the next plug; then it has been well again."""
+    play = Play(tmp_path, a_job())
+    drive = play.a_drive()
+    uuid = str(drive.device.fs_uuid)
+    notes: list[tuple[str, ...]] = []
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            for trouble in (False, True, False, False):
+                drive.plug()
+                play.clock.pass_by(1)
+                (await agent.started()).end()
+                await agent.ended()
+                (sighting,) = (await agent.picture()).sightings
+                assert isinstance(sighting.decision, Ready)
+                notes.append(sighting.decision.notes)
+                if trouble:
+                    drive.remount("ro")
+                    await agent.quiet()
+                drive.pull()
+                play.clock.pass_by(1)
+                await agent.quiet()
+
+    run(main)
+    first, second, (told,), last = notes
+    assert (first, second, last) == ((), (), ())
+    assert told.startswith("Last time it took no data: The drive is mounted read-only at ")
+    assert sum(told in reason for _, reason in play.reasons(drive=uuid)) == 1
 
 
 def test_two_drives_work_side_by_side_and_fail_alone(tmp_path: Path) -> None:
@@ -440,5 +473,21 @@ def test_a_repository_that_is_noted_is_no_news_of_the_drive(tmp_path: Path) -> N
             cast(agent.pid("monitor"), LookAgain())
             await agent.quiet()
             assert [one["state"] for one in desk.drives(await agent.picture())] == ["ready"]
+
+    run(main)
+
+
+def test_status_doubts_a_job_that_the_drives_file_system_cannot_keep(tmp_path: Path) -> None:
+    play = Play(tmp_path, JobConfig(name="home", engine="rsync", sources=(str(tmp_path),)))
+    drive = play.a_drive()
+    drive.device = replace(drive.device, fs_type="vfat")
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            await agent.settled()
+            picture = await agent.picture()
+            (job,) = status.job_records(play.world.config, picture.sightings, picture.verdicts, {}, 0.0)
+            assert "vfat, cannot keep snapshots" in job["drives"][0]["reason"]
 
     run(main)

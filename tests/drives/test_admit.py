@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from usbbackup.drives.admit import Ready, admit, attachment_key
 from usbbackup.drives.ready import Refused, Waiting, Why
@@ -37,6 +38,29 @@ def test_another_machines_drive_is_refused_though_its_label_is_trusted(desk):
     answer = admitted(desk)
     assert isinstance(answer, Refused)
     assert "belongs to another machine" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("remembered", "told"),
+    [
+        ({}, []),
+        ({"last_seen": 1_800_000_030.0}, []),
+        (
+            {"last_seen": 1_800_003_600.0},
+            ["The clock has gone back: the drive was last seen at 2027-01-15T09:00:00+00:00."],
+        ),
+        (
+            {"trouble": "It is mounted read-only."},
+            ["Last time it took no data: It is mounted read-only. Better check its file system."],
+        ),
+    ],
+    ids=["nothing", "a corrected clock", "a clock that went back", "read-only"],
+)
+def test_doubts_of_last_time_are_told_and_stop_nothing(desk, remembered, told):
+    desk.records.put(structs.replace(desk.enrol(), **remembered))
+    answer = admitted(desk)
+    assert isinstance(answer, Ready)
+    assert list(answer.notes) == told
 
 
 def test_a_drive_that_lost_its_marker_is_refused(desk):

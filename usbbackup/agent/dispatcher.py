@@ -172,10 +172,14 @@ class Dispatcher(Server):
     def _remark(self, sighting: Sighting) -> None:
         decision, name = sighting.decision, safe(sighting.name)
         match decision:
-            case Ready():
+            case Ready(notes=()):
                 about = {"drive": sighting.uuid, "kind": Message.DRIVE_READY}
                 story.info("drive '%s' is ready", name, extra=about)
                 self.note("ready", "plugged in, mounted, enrolled and writable", sighting.uuid)
+            case Ready(notes=notes):
+                about = {"drive": sighting.uuid, "kind": Message.DRIVE_READY}
+                story.warning("drive '%s' is ready. %s", name, " ".join(notes), extra=about)
+                self.note("ready", " ".join(("plugged in, enrolled and writable.", *notes)), sighting.uuid)
             case Waiting(Why.BEING_TRIED):
                 pass  # it is over in a moment, and then there is something to tell
             case Absent(reason) if sighting.uuid in self.attached:  # that it is gone is told in a moment, too

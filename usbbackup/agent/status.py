@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from usbbackup import __version__
 from usbbackup.agent import due
 from usbbackup.agent.run import Order
+from usbbackup.backup.fitness import doubt
 from usbbackup.clock import Clock, rfc3339
 from usbbackup.config import Config, JobConfig
 from usbbackup.drives.admit import Ready
@@ -114,8 +115,15 @@ def _on_drive(
         "last_success": rfc3339(last.good.finished) if last.good else None,
         "last_outcome": last.run.outcome if last.run else None,
         "last_proven": None,
-        "reason": verdict.reason if isinstance(here, Ready) else here.reason,
+        "reason": _reason(job, sighting, verdict),
     }
+
+
+def _reason(job: JobConfig, sighting: Sighting, verdict: due.Verdict) -> str | None:
+    here, device = sighting.decision, sighting.verdict.device
+    said = verdict.reason if isinstance(here, Ready) else here.reason
+    doubted = doubt(job, device.fs_type or "") if device else None
+    return f"{doubted}; {said}" if doubted else said
 
 
 def run_record(order: Order) -> dict[str, object]:

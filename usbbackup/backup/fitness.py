@@ -7,6 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from usbbackup.config import JobConfig
+from usbbackup.text import safe
+
+_FAT = frozenset({"vfat", "msdos", "exfat"})
 _PROBE = "probe"
 _OTHER = "probe-2"
 _ODD_TIME = 1_000_000_001_123_456_789  # nanoseconds; an odd second, and no round part of one
@@ -41,6 +45,16 @@ class Fitness:
             "exact times": self.window == -1,
         }
         return tuple(name for name, kept in kept.items() if not kept)
+
+
+def doubt(job: JobConfig, fs_type: str) -> str | None:
+    """Why a job cannot go to a drive with this file system, as far as its type tells; None where it can."""
+    if job.engine != "rsync" or job.layout != "snapshots" or fs_type not in _FAT:
+        return None
+    return (
+        f"the drive's file system, {safe(fs_type)}, cannot keep snapshots (it has no hard links): "
+        "use the borg engine, or `layout: mirror`"
+    )
 
 
 def probe(folder: int) -> Fitness:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from usbbackup import kernel
+from usbbackup.clock import rfc3339
 from usbbackup.drives.enrolment import enrol
 from usbbackup.drives.host import Host
 from usbbackup.drives.layout import RootOwnedError
@@ -10,8 +11,10 @@ from usbbackup.drives.mounts import MountTable
 from usbbackup.drives.pin import Pin
 from usbbackup.drives.probe import probe
 from usbbackup.drives.ready import Refused, Verdict, Waiting, Why
-from usbbackup.drives.records import Records
+from usbbackup.drives.records import Enrolled, Records
 from usbbackup.errors import NotAllowedError, NotNowError
+
+CLOCK_SLACK = 60.0  # seconds; a clock that was corrected has not jumped
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Ready:
     attachment: str
     bytes_free: int
     bytes_total: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # doubts that do not stop a run, a sentence each
 
 
 Decided = Ready | Waiting | Refused
@@ -34,7 +37,8 @@ def admit(verdict: Verdict, mounts: MountTable, host: Host, records: Records, no
     Blocking. Whatever goes wrong with the drive is a value; a damaged records file raises ConfigError.
     """
     try:
-        return _tried(_enrolled(verdict, host, records, now), mounts, host)
+        enrolled = _enrolled(verdict, host, records, now)
+        return _tried(enrolled, mounts, host, doubts(enrolled.record, now))
     except NotAllowedError as error:
         return Refused(error.message, error.hint)
     except RootOwnedError as error:
@@ -46,7 +50,7 @@ def admit(verdict: Verdict, mounts: MountTable, host: Host, records: Records, no
         return Waiting(Why.WRITE_FAILED, reason, "Unplug it, plug it in again, and try another cable.")
 
 
-def _tried(verdict: Verdict, mounts: MountTable, host: Host) -> Decided:
+def _tried(verdict: Verdict, mounts: MountTable, host: Host, doubts: tuple[str, ...]) -> Decided:
     with Pin(verdict, mounts, host) as pin:
         answer = probe(pin.fd, sys_name=pin.device.sys_name)
     if isinstance(answer, Waiting):
@@ -54,7 +58,17 @@ def _tried(verdict: Verdict, mounts: MountTable, host: Host) -> Decided:
     key = attachment_key(
         kernel.boot_id(), pin.facts.uuid, pin.device.diskseq, pin.row.mount_id, pin.unique_mount_id
     )
-    return Ready(verdict, key, answer.bytes_free, answer.bytes_total, answer.notes)
+    return Ready(verdict, key, answer.bytes_free, answer.bytes_total, (*doubts, *answer.notes))
+
+
+def doubts(record: Enrolled | None, now: float) -> tuple[str, ...]:
+    """What is remembered of a drive that the user should know before trusting it again."""
+    said = []
+    if record is not None and record.trouble is not None:
+        said.append(f"Last time it took no data: {record.trouble} Better check its file system.")
+    if record is not None and record.last_seen is not None and record.last_seen > now + CLOCK_SLACK:
+        said.append(f"The clock has gone back: the drive was last seen at {rfc3339(record.last_seen)}.")
+    return tuple(said)
 
 
 def _enrolled(verdict: Verdict, host: Host, records: Records, now: float) -> Verdict:

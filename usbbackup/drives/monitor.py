@@ -20,6 +20,7 @@ from usbbackup.errors import ConfigError
 from usbbackup.offload import in_thread
 from usbbackup.otp import NO_REPLY, Continue, Sender, Server, Target, cast, reply
 
+_TROUBLE = frozenset({Why.READ_ONLY, Why.STOPPED, Why.WRITE_FAILED, Why.NO_ANSWER})
 QUIET_SECONDS = 0.3  # udev tells of one plug in several events; mounts are looked at at once
 PROBE_SECONDS = 60.0  # a drive that takes longer than this for a small file is not ready
 
@@ -192,9 +193,17 @@ class Monitor(Server):
         self._forget_departed(found)
         sightings = tuple(Sighting(self._known(verdict), self._decision(verdict)) for verdict in found)
         if sightings != self._told:
+            self._remember_trouble(sightings)
             self._told = sightings
             cast(self._audience, Seen(sightings))
         self._tell_the_patient()
+
+    def _remember_trouble(self, sightings: Sequence[Sighting]) -> None:
+        for sighting in sightings:
+            record = sighting.verdict.record
+            match sighting.decision:
+                case Waiting(why, reason) if why in _TROUBLE and record and record.trouble != reason:
+                    self._sights.records.troubled(sighting.uuid, reason)
 
     def _tell_the_patient(self) -> None:
         while self._patient and not self._trying:
@@ -259,7 +268,9 @@ def _essence(verdict: Verdict) -> Verdict:
     """Without what is only noted about a drive as it is used."""
     if verdict.record is None:
         return verdict
-    return replace(verdict, record=structs.replace(verdict.record, repositories={}, last_seen=None))
+    return replace(
+        verdict, record=structs.replace(verdict.record, repositories={}, last_seen=None, trouble=None)
+    )
 
 
 def verdicts(sights: Sights, devices: Sequence[Device]) -> list[Verdict]:

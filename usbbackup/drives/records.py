@@ -31,6 +31,7 @@ class Enrolled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     read_only: bool = False
     repositories: dict[str, str] = {}  # job -> id of its borg repository
     last_seen: float | None = None
+    trouble: str | None = None  # why it took no data when it was last here, a sentence
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,9 +71,14 @@ class Records:
         self._change(lambda records: {key: record for key, record in records.items() if key != uuid})
 
     def seen(self, uuid: str, now: float) -> None:
-        """Note that an enrolled drive is, or was until now, plugged in; let be where it cannot be written."""
+        """Note that a drive was plugged in and fit until now; let be where it cannot be written."""
         with suppress(NotNowError):
-            self._replace(uuid, lambda record: msgspec.structs.replace(record, last_seen=now))
+            self._replace(uuid, lambda record: msgspec.structs.replace(record, last_seen=now, trouble=None))
+
+    def troubled(self, uuid: str, reason: str) -> None:
+        """Note that a drive is here and takes no data; let be where it cannot be written."""
+        with suppress(NotNowError):
+            self._replace(uuid, lambda record: msgspec.structs.replace(record, trouble=reason))
 
     def repository(self, uuid: str, job: str, repository_id: str) -> None:
         """Note which borg repository a job has on an enrolled drive."""
