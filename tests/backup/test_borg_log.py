@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from usbbackup.backup.borg_log import Account, Moved, Said, understand
-from usbbackup.backup.borg_trouble import TABLE, good, trouble, unknown
+from usbbackup.backup.borg_trouble import TABLE, good, is_full, trouble, unknown
 
 SHAPES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -129,6 +129,17 @@ def test_a_message_id_and_its_modern_exit_code_mean_the_same(msgid):
 def test_the_last_line_of_a_traceback_tells_what_the_system_refused(said, message):
     account = heard(error("Local Exception", msgid="Exception"), error(said))
     assert (trouble(2, account) or unknown("ended", account)).message == message
+
+
+def test_by_how_much_a_drive_is_too_small_is_told_where_borg_knows():
+    said = error(
+        "Insufficient free space to complete transaction (required: 546.58 MB, available: 502.10 MB).",
+        msgid="Repository.InsufficientFreeSpaceError",
+    )
+    found = trouble(2, heard(said))
+    assert found is not None
+    assert found.message == "the drive is full: borg needs 546.58 MB free, and 502.10 MB are"
+    assert is_full(found)
 
 
 def test_a_lock_that_cannot_be_made_is_a_read_only_drive_not_a_locked_one():

@@ -8,6 +8,8 @@ import subprocess
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from usbbackup.drives import marker
 from usbbackup.drives.host import Host
@@ -113,6 +115,38 @@ def test_a_hostile_marker_is_refused_with_a_reason(top, tmp_path, make, told):
         marker.read_marker(top)
     assert told in raised.value.message
     assert raised.value.message.isprintable()
+
+
+SPOILED = st.one_of(
+    st.binary(max_size=200),
+    st.builds(
+        lambda at, new: GOOD[:at] + new + GOOD[at + len(new) :],
+        st.integers(0, len(GOOD)),
+        st.binary(min_size=1, max_size=8),
+    ),
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["format", "token", "host", "id", "name", "x"]), inner)
+        ),
+        max_leaves=8,
+    ).map(msgspec.json.encode),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(SPOILED)
+@example(b'{"format":1e400}')
+@example(b"\xef\xbb\xbf" + GOOD)
+def test_any_bytes_are_a_marker_or_refused_in_one_harmless_sentence(top, tmp_path, data):
+    (tmp_path / "drive.json").write_bytes(data)
+    try:
+        found = marker.read_marker(top)
+    except LayoutError as error:
+        assert error.message.isprintable()
+    else:
+        assert re.fullmatch("[0-9a-f]{32}", found.token)
 
 
 def test_unknown_keys_are_no_trouble(top, tmp_path):

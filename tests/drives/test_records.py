@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from usbbackup.drives.records import Enrolled, Records
 from usbbackup.errors import ConfigError, NotNowError
@@ -190,3 +192,20 @@ def test_a_symbolic_link_left_for_the_new_file_is_not_followed(tmp_path):
     with pytest.raises(NotNowError, match="cannot be written: Too many levels of symbolic links"):
         records.put(ONE)
     assert victim.read_text() == "precious"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.integers(0, 2000), st.binary(min_size=1, max_size=8))
+def test_whatever_bytes_are_changed_they_are_records_or_an_error_and_the_file_stays(records, at, new):
+    records.put(TWO)
+    good = records.path.read_bytes()
+    spoiled = good[: at % len(good)] + new + good[at % len(good) + len(new) :]
+    records.path.write_bytes(spoiled)
+    try:
+        assert all(isinstance(record, Enrolled) for record in records.read().values())
+    except ConfigError as error:
+        assert error.message.isprintable()
+        with pytest.raises(ConfigError):
+            records.put(ONE)
+        assert records.path.read_bytes() == spoiled
+    records.path.unlink()

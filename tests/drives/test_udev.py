@@ -4,6 +4,8 @@ import asyncio
 import socket
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from usbbackup.drives.udev import Changed, Device, KernelUdev, _Reader, describe
 
@@ -178,6 +180,14 @@ def test_a_write_protected_stick_is_known(sysfs, stick):
 )
 def test_labels_are_decoded(stick, encoded, label):
     assert describe(STICK | {"ID_FS_LABEL_ENC": encoded, "ID_FS_LABEL": ""}, stick).fs_label == label
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.dictionaries(st.sampled_from([*STICK, "DISKSEQ", "ID_FS_LABEL_ENC", "ID_FS_UUID_ENC"]), st.text()))
+def test_no_property_is_too_strange(stick, strange):
+    """They come from the drive itself, by way of udev's programs."""
+    found = describe(STICK | strange, stick)
+    assert found is None or found.devnode == (STICK | strange)["DEVNAME"]
 
 
 def test_an_empty_slot_is_no_device(sysfs):

@@ -9,7 +9,7 @@ from usbbackup.backup import borg_commands, borg_memory, borg_repository, borg_r
 from usbbackup.backup.borg_log import Moved
 from usbbackup.backup.borg_relay import END
 from usbbackup.backup.borg_session import Answer, Session
-from usbbackup.backup.borg_trouble import DAMAGED, FULL, OLDER, WRONG_PASSPHRASE, Trouble
+from usbbackup.backup.borg_trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble, is_full
 from usbbackup.backup.engine import Copied, Over, Work, failed
 from usbbackup.backup.prune import BorgShelf, Shelf
 from usbbackup.backup.secret import NO_SECRET, Secret, WaitingForSecret
@@ -177,7 +177,7 @@ class Borg:
         try:
             return await self._asked(work, argv, feed, stopping, as_new)
         except Failed as failure:
-            if failure.trouble is not FULL or not await work.blocking(borg_reserve.give_back, work.job_fd):
+            if not is_full(failure.trouble) or not await work.blocking(borg_reserve.give_back, work.job_fd):
                 raise
         work.request.log("the drive is full: borg gets the room that was kept for it, and tries once more")
         return await self._asked(work, argv, feed, stopping, as_new)

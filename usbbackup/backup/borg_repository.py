@@ -1,11 +1,12 @@
 """A borg repository as files on the drive, and its key at home; nothing here asks borg."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
 from pathlib import Path
+
+import msgspec
 
 from usbbackup.backup.borg_commands import REPOSITORY, UNFINISHED
 from usbbackup.files import write_atomically
@@ -18,6 +19,7 @@ _NO_MORE_OF_A_CONFIG = 1 << 16  # bytes; it may hold a key
 _ID = re.compile(rb"^id = ([0-9a-f]{64})$", re.MULTILINE)
 _KEY = re.compile(rb"^key = .", re.MULTILINE)
 _PART = re.compile(r"config|data|README|(index|hints|integrity)\.\d+", re.ASCII)
+_Roster = dict[str, list[tuple[str, int, int]]]  # host, process and thread of each, by the kind of lock
 _HOLDER = re.compile(r"(?P<host>.+)@\d+\.(?P<pid>\d+)-[0-9a-f]+")
 
 
@@ -91,7 +93,7 @@ def lock_holders(job_fd: int) -> list[str]:
     try:
         with closing(open_folder(job_fd, REPOSITORY)) as repository:
             names = _exclusive(repository) or _shared(repository)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, msgspec.DecodeError, RecursionError):
         return []
     return [f"process {pid} on {safe(host)}" for host, pid in names]
 
@@ -106,5 +108,5 @@ def _exclusive(repository: int) -> list[tuple[str, str]]:
 def _shared(repository: int) -> list[tuple[str, str]]:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with closing(os.open("lock.roster", flags, dir_fd=repository)) as roster:
-        holders = json.loads(os.read(roster, _NO_MORE_OF_A_ROSTER))
-    return [(str(host).rpartition("@")[0], str(pid)) for kind in holders.values() for host, pid, _ in kind]
+        holders = msgspec.json.decode(os.read(roster, _NO_MORE_OF_A_ROSTER), type=_Roster)
+    return [(host.rpartition("@")[0], str(pid)) for kind in holders.values() for host, pid, _ in kind]

@@ -5,6 +5,7 @@ Source: borg's "Message IDs" and "Return codes" (docs/internals/frontends and do
 
 import errno
 import os
+import re
 from typing import NamedTuple
 
 from usbbackup.backup.borg_log import Account
@@ -56,6 +57,7 @@ FULL = Trouble(
     "the drive is full",
     "make room on it, or use a larger drive; earlier snapshots are safe",
 )
+_FIGURES = re.compile(r"required: ([\d.]+ \w+), available: ([\d.]+ \w+)", re.ASCII)
 _EXISTS = Trouble(
     "a snapshot of this very name is already in the borg repository",
     "start the job again; if it happens once more, set the computer's clock",
@@ -145,8 +147,22 @@ def trouble(code: int, account: Account) -> Trouble | None:
     if account.os_error in _BY_ERRNO:
         return _BY_ERRNO[account.os_error]
     if account.msgid in TABLE:
-        return TABLE[account.msgid][1]
+        return _closer(TABLE[account.msgid][1], account)
     return _BY_CODE.get(code)
+
+
+def is_full(trouble: Trouble) -> bool:
+    """Is it want of room on the drive?"""
+    return trouble.hint == FULL.hint
+
+
+def _closer(trouble: Trouble, account: Account) -> Trouble:
+    """With the figures, where borg gives them: it wants room for a whole new segment at the end."""
+    figures = (_FIGURES.search(error.text) for error in account.errors)
+    if trouble is not FULL or (found := next(filter(None, figures), None)) is None:
+        return trouble
+    needed, there = found.groups()
+    return Trouble(f"the drive is full: borg needs {needed} free, and {there} are", FULL.hint)
 
 
 def unknown(how: str, account: Account) -> Trouble:
