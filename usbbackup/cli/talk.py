@@ -1,13 +1,13 @@
 """Questions to the person at the terminal; where nobody is to be asked, every default is taken."""
 
+import getpass
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from usbbackup.errors import UsbbackupError
 from usbbackup.text import safe
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from usbbackup.cli.main import Terminal
 
 
@@ -17,61 +17,43 @@ def talks(terminal: "Terminal") -> bool:
 
 
 class Asker:
-    """Asks, with rich's prompts."""
+    """Asks, and asks again where an answer is none."""
 
     def __init__(self, terminal: "Terminal") -> None:
         self._terminal = terminal
 
     def ask(self, question: str, default: str) -> str:
         """An answer in words."""
-        from rich.prompt import Prompt
-
-        return Prompt.ask(
-            _plain(question), console=self._console, default=default, stream=self._terminal.stdin
-        ).strip()
+        shown = f" [{default}]" if default else ""
+        print(safe(f"{question}{shown}: "), end="", file=self._terminal.out, flush=True)
+        line = self._terminal.stdin.readline() if self._terminal.stdin else ""
+        if not line:
+            raise UsbbackupError("there was no answer", "nothing more was done")
+        return line.strip() or default
 
     def choose(self, question: str, words: Sequence[str], default: str) -> str:
         """One of a few words."""
-        from rich.prompt import Prompt
-
-        return Prompt.ask(
-            _plain(question),
-            console=self._console,
-            choices=list(words),
-            default=default,
-            stream=self._terminal.stdin,
-        )
+        while (answer := self.ask(question, default)) not in words:
+            self.say(f"Please answer {' or '.join(words)}.")
+        return answer
 
     def secret(self, question: str) -> str:
         """An answer that is not shown, typed twice."""
-        from rich.prompt import Prompt
-
-        def typed(text: str) -> str:
-            return Prompt.ask(
-                _plain(text), console=self._console, default="", show_default=False, password=True
-            )
-
-        while (first := typed(question)) and typed("The same again") != first:
+        while (first := self._hidden(question)) and self._hidden("The same again") != first:
             self.say("These two differ.")
         return first
 
+    def _hidden(self, question: str) -> str:
+        return getpass.getpass(safe(f"{question}: "), stream=self._terminal.out)
+
     def agrees(self, question: str, *, default: bool) -> bool:
         """Yes or no."""
-        from rich.prompt import Confirm
-
-        return Confirm.ask(
-            _plain(question), console=self._console, default=default, stream=self._terminal.stdin
-        )
+        answer = self.choose(f"{question} y or n", ("y", "n", "yes", "no"), "y" if default else "n")
+        return answer.startswith("y")
 
     def say(self, line: str) -> None:
         """Tell something."""
         self._terminal.say(safe(line))
-
-    @property
-    def _console(self) -> "Console":
-        from rich.console import Console
-
-        return Console(file=self._terminal.out, highlight=False)
 
 
 class Nobody:
@@ -95,9 +77,3 @@ class Nobody:
 
     def say(self, line: str) -> None:
         """Nobody listens."""
-
-
-def _plain(question: str) -> str:
-    from rich.markup import escape
-
-    return escape(safe(question))

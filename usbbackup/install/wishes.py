@@ -92,6 +92,8 @@ def wish(
 
 def _script(place: Wish, options: Options, person: Person) -> Wish:
     path = options.command or Path(person.ask("Which program of yours is run?", ""))
+    if path == Path():
+        raise UsageError("no program was named", "say which: --command PATH")
     return Wish(
         engine="command",
         job=options.job or "script",
