@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from usbbackup.ecryptfs.before import OwnHome, advice, own_home, own_homes, twice
+from usbbackup.ecryptfs.before import OwnHome, forms, own_home, own_homes, twice, unopenable
 from usbbackup.mountinfo import parse
 
 MOUNTS = parse(
@@ -48,16 +48,23 @@ def test_of_both_forms_only_one_is_backed_up(
 
 
 @pytest.mark.parametrize(
-    ("sources", "said"),
+    ("sources", "form", "keys"),
     [
-        (["/home/david"], []),
-        (["/home/.ecryptfs/david"], []),
-        (["/home/.ecryptfs/david/.Private"], ["add /home/.ecryptfs/david/.ecryptfs to the sources"]),
-        (["/home"], ["/home/david is left out"]),
-        (["/etc"], ["`usbbackup recover-home` reads it"]),
+        (["/home/david"], None, False),
+        (["/home/david/letters"], None, False),
+        (["/home/.ecryptfs/david"], None, False),
+        (["/home/.ecryptfs/david/.Private"], None, True),
+        (["/home"], "/home/david is left out", False),
+        (["/etc"], "in neither of its forms", False),
     ],
 )
-def test_what_is_worth_saying_is_said(sources: list[str], said: list[str]) -> None:
-    sentences = list(advice(WHOLE, [Path(source) for source in sources]))
-    assert len(sentences) == len(said)
-    assert all(part in sentence for part, sentence in zip(said, sentences, strict=True))
+def test_what_is_worth_saying_is_said(sources: list[str], form: str | None, keys: bool) -> None:
+    paths = [Path(source) for source in sources]
+    said = forms(WHOLE, paths)
+    assert said is None if form is None else form in str(said)
+    assert (unopenable(WHOLE, paths) is not None) == keys
+
+
+def test_the_choice_is_explained_in_two_sentences() -> None:
+    assert WHOLE.explained.count(". ") == 1
+    assert "recover-home" in WHOLE.explained

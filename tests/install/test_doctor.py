@@ -10,6 +10,7 @@ import pytest
 
 from usbbackup.config import Config, JobConfig
 from usbbackup.drives.records import Enrolled, Records
+from usbbackup.ecryptfs.before import OwnHome
 from usbbackup.errors import ConfigError
 from usbbackup.install import checks, login, units
 from usbbackup.install.doctor import Check, Facts, Finding, examine, is_well
@@ -103,6 +104,11 @@ def opened(by: str, shell: str = "/bin/bash") -> Change:
     return lambda facts: replace(facts, place=replace(facts.place, opened_by=by, shell=shell))
 
 
+def encrypted(upper: str, lower: str) -> Change:
+    home = OwnHome(Path(upper), Path(lower))
+    return lambda facts: replace(facts, place=replace(facts.place, ecryptfs=home))
+
+
 def hooked(facts: Facts) -> Facts:
     facts = opened("gocryptfs")(facts)
     (facts.place.paths.home / ".profile").write_bytes(login.with_block(b"umask 022\n"))
@@ -183,6 +189,8 @@ RECENT, OLD = "2027-01-14T08:00:00+00:00", "2026-12-01T08:00:00+00:00"
         (checks.keys, repository(exported=True), "key", "ok"),
         (checks.keys, repository(exported=False), "key", "wrong"),
         (checks.wrapped_passphrase, opened("eCryptfs"), "ecryptfs", "note"),
+        (checks.encrypted_forms, encrypted("/nowhere", "/x/.Private"), "ecryptfs-form", "note"),
+        (checks.encrypted_forms, encrypted("/nowhere", "/home/anna"), "ecryptfs-key", "wrong"),
         (checks.limits, lambda facts: facts, "room", "ok"),
     ],
 )

@@ -4,11 +4,11 @@ For `setup`, `doctor` and the walk through the sources; imports nothing that dec
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from usbbackup.mountinfo import MountRow
+from usbbackup.mountinfo import MOUNTINFO, MountRow, parse
 from usbbackup.text import safe
 
 
@@ -23,6 +23,11 @@ class OwnHome:
     def keys(self) -> Path:
         """The directory with the wrapped passphrase and the signatures (ecryptfs-setup-private(1))."""
         return self.lower.with_name(".ecryptfs")
+
+    @property
+    def forms(self) -> tuple[Path, Path]:
+        """Plain and encrypted."""
+        return self.upper, self.lower
 
     @property
     def explained(self) -> str:
@@ -45,9 +50,13 @@ def own_homes(rows: Iterable[MountRow]) -> list[OwnHome]:
     ]
 
 
-def own_home(home: Path, rows: Iterable[MountRow]) -> OwnHome | None:
-    """That of this user: mounted at the home itself or in it, the outermost; None where there is none."""
-    inside = [one for one in own_homes(rows) if one.upper.is_relative_to(os.path.realpath(home))]
+def own_home(home: Path, rows: Iterable[MountRow] | None = None) -> OwnHome | None:
+    """That of this user: mounted at the home itself or in it, the outermost; None where there is none.
+
+    `rows` is the mount table; left out, that of this process.
+    """
+    table = parse(Path(MOUNTINFO).read_bytes()).rows if rows is None else rows
+    inside = [one for one in own_homes(table) if one.upper.is_relative_to(os.path.realpath(home))]
     return min(inside, key=lambda one: len(one.upper.parts), default=None)
 
 
@@ -72,19 +81,22 @@ def twice(home: OwnHome, sources: Sequence[Path]) -> Path | None:
     return home.upper if any(_holds(source, home.upper) for source in sources) else None
 
 
-def advice(home: OwnHome, sources: Sequence[Path]) -> Iterator[str]:
-    """What `setup` and `doctor` say of a home and the sources of all jobs, if anything."""
-    lower = any(_holds(source, home.lower) for source in sources)
-    upper = any(_holds(source, home.upper) or _holds(home.upper, source) for source in sources)
-    if not lower and not upper:
-        yield home.explained
+def forms(home: OwnHome, sources: Sequence[Path]) -> str | None:
+    """What is to be said of the form that these sources, those of all jobs, hold; None: nothing."""
     if (out := twice(home, sources)) is not None:
-        yield f"the sources hold this home twice, in plain and encrypted: {safe(str(out))} is left out"
-    if lower and not any(_holds(source, home.keys) for source in sources):
-        yield (
-            f"the encrypted home is backed up without what opens it: add {safe(str(home.keys))} to the "
-            "sources, or write down what `ecryptfs-unwrap-passphrase` prints, and keep that elsewhere"
-        )
+        return f"the sources hold this home in plain and encrypted: {safe(str(out))} is left out"
+    if not any(_holds(source, form) or _holds(form, source) for source in sources for form in home.forms):
+        return f"no job backs up the encrypted home, in neither of its forms: {home.upper}, {home.lower}"
+    return None
+
+
+def unopenable(home: OwnHome, sources: Sequence[Path]) -> str | None:
+    """What is to be said where the encrypted form is backed up, and what opens it is not; None: nothing."""
+    if not any(_holds(source, home.lower) for source in sources):
+        return None
+    if any(_holds(source, home.keys) for source in sources):
+        return None
+    return f"the encrypted home is backed up without what opens it, {safe(str(home.keys))}"
 
 
 def _holds(outer: Path, inner: Path) -> bool:

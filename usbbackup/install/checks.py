@@ -11,6 +11,7 @@ from pathlib import Path
 
 from usbbackup.backup.borg_commands import is_supported
 from usbbackup.config import Config, JobConfig
+from usbbackup.ecryptfs.before import forms, unopenable
 from usbbackup.errors import ConfigError
 from usbbackup.install import login, units
 from usbbackup.install.doctor import Check, Facts, Finding, State
@@ -310,6 +311,19 @@ def wrapped_passphrase(facts: Facts) -> Iterator[Finding]:
         yield Finding("ecryptfs", "note", what, why, mend)
 
 
+def encrypted_forms(facts: Facts) -> Iterator[Finding]:
+    """Of an eCryptfs home: is one form of it backed up, only one, and one that can be opened?"""
+    home = facts.place.ecryptfs
+    if home is None or not isinstance(facts.config, Config):
+        return
+    sources = [Path(os.path.realpath(source)) for job in facts.config.jobs for source in job.sources]
+    if (said := forms(home, sources)) is not None:
+        yield Finding("ecryptfs-form", "note", said, home.explained)
+    if (said := unopenable(home, sources)) is not None:
+        why = "without it the login passphrase is of no use, and only the mount passphrase helps"
+        yield Finding("ecryptfs-key", "wrong", said, why, "ecryptfs-unwrap-passphrase")
+
+
 def _covers(job: JobConfig, path: Path) -> bool:
     return any(path.is_relative_to(os.path.realpath(source)) for source in job.sources)
 
@@ -324,6 +338,7 @@ CHECKS: tuple[Check, ...] = (
     backups,
     keys,
     wrapped_passphrase,
+    encrypted_forms,
     landlock,
     journal,
     bus,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from usbbackup import encrypted_home
+from usbbackup.ecryptfs.before import OwnHome, own_home
 from usbbackup.install import login, units
 from usbbackup.install.tools import Tools, properties
 from usbbackup.install.units import SERVICE, Program
@@ -24,6 +25,7 @@ class Place:
     opened_by: str | None  # what opens the home at login; None where it is always open
     user_units: Path
     autostart: Path
+    ecryptfs: OwnHome | None = None  # what of the home is of eCryptfs, and mounted
 
     @classmethod
     def of(cls, env: Mapping[str, str], program: Program) -> "Place":
@@ -38,6 +40,7 @@ class Place:
             opened_by=encrypted_home.opened_by(paths.home),
             user_units=config / "systemd/user",
             autostart=config / "autostart" / units.AUTOSTART,
+            ecryptfs=own_home(paths.home),
         )
 
     @property

@@ -56,6 +56,12 @@ def service_steps(place: Place, service: Service, *, changed: bool, start: bool)
 
 def remarks(place: Place, service: Service) -> Iterator[str]:
     """What the user should know of it."""
+    if place.ecryptfs is not None:
+        yield place.ecryptfs.explained
+        yield (
+            f"what opens the encrypted form is {safe(str(place.ecryptfs.keys))}: back it up too, or write "
+            "down once, on paper, what this prints: ecryptfs-unwrap-passphrase"
+        )
     if not service.reachable:
         yield "no service manager of yours answers here: the service starts at your next login"
     if place.opened_by is None:
