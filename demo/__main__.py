@@ -36,6 +36,10 @@ jobs:
 """
 
 
+# Ctrl-C is for the demo alone, which then ends the others in order: they are in process groups of their own.
+APART: dict[str, Any] = {"process_group": 0}
+
+
 class Drive(Protocol):
     """Something that can be plugged in and pulled out."""
 
@@ -214,6 +218,7 @@ def an_agent(drive: Drive, env: Mapping[str, str]) -> Iterator["subprocess.Popen
             env={**env, "NOTIFY_SOCKET": f"{somewhere}/notify"},
             stdin=subprocess.PIPE,
             text=True,
+            **APART,
         )
         try:
             while b"READY=1" not in ready.recv(4096):
@@ -232,14 +237,16 @@ def an_agent(drive: Drive, env: Mapping[str, str]) -> Iterator["subprocess.Popen
 def usbbackup(env: Mapping[str, str], *arguments: str) -> None:
     """Run a command as the user would, and show it."""
     print(f"$ usbbackup {' '.join(arguments)}", flush=True)
-    subprocess.run([sys.executable, "-m", "usbbackup", *arguments], env=env, check=True)
+    command = [sys.executable, "-m", "usbbackup", *arguments]
+    subprocess.run(command, env=env, check=True, stdin=subprocess.DEVNULL, **APART)
     print(flush=True)
 
 
 def asked(env: Mapping[str, str], *arguments: str) -> Any:
     """What a command answers with --json."""
+    command = [sys.executable, "-m", "usbbackup", *arguments, "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "usbbackup", *arguments, "--json"], env=env, check=True, stdout=subprocess.PIPE
+        command, env=env, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **APART
     )
     return json.loads(done.stdout)
 
@@ -285,6 +292,7 @@ def bring_back(env: Mapping[str, str], home: Path, here: Path) -> None:
         env={**env, "BORG_PASSCOMMAND": f"cat {home}/passphrase", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"},
         cwd=back,
         check=True,
+        **APART,
     )
     same = filecmp.cmp(letter, back / letter.relative_to("/"), shallow=False)
     check(same, f"{letter.name} came back as it was")

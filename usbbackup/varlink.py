@@ -147,18 +147,19 @@ class Client:
         self._send({"method": _full(method), "parameters": parameters})
         return _answer(self._receive())
 
-    def call_more(self, method: str, /, **parameters: Any) -> Iterator[Message]:
-        """Ask now, and yield each answer as it comes, however long that takes.
+    def call_more(self, method: str, first: float | None = None, /, **parameters: Any) -> Iterator[Message]:
+        """Ask now, and yield each answer as it comes: the first within so many seconds, if that is said.
 
         The agent ends the answers with an empty one, which is not yielded. Raises as `call` does.
         """
         self._send({"method": _full(method), "parameters": parameters, "more": True})
-        return self._answers()
+        return self._answers(first)
 
-    def _answers(self) -> Iterator[Message]:
-        self._socket.settimeout(None)
+    def _answers(self, first: float | None) -> Iterator[Message]:
+        self._socket.settimeout(first)
         while True:
             message = self._receive()
+            self._socket.settimeout(None)
             answer = _answer(message)
             if answer:
                 yield answer

@@ -1,32 +1,17 @@
 """Every command, with an agent and without, as people and scripts use it."""
 
-import io
 import json
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.cli.house import CONFIG, REPOSITORY, House
 from usbbackup import __version__
-from usbbackup.cli.main import COMMANDS, Terminal, main, parse
+from usbbackup.cli.main import COMMANDS, parse
 from usbbackup.errors import MEANING, Exit
-
-REPOSITORY = Path(__file__).parent.parent.parent
-CONFIG = """\
-jobs:
-  - name: hello
-    engine: command
-    command: [sh, -c, "echo hello; test ! -e fail"]
-  - name: later
-    engine: command
-    command: [sh, -c, exit 75]
-    every: 1d
-"""
 
 STATUS = {"agent", "drives", "jobs", "runs"}
 AGENT = {"running", "pid", "version", "since"}
@@ -40,88 +25,6 @@ RUN = {
     *("run", "job", "drive", "attachment", "outcome", "started", "finished"),
     *("bytes", "files", "snapshot", "message"),
 }
-
-
-@dataclass
-class House:
-    """A home, and perhaps an agent."""
-
-    env: dict[str, str]
-    drive: Path
-    agent: "subprocess.Popen[str] | None" = None
-
-    def __call__(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command here: its exit code, what it said, and what it complained of."""
-        out, err = io.StringIO(), io.StringIO()
-        try:
-            code = main(arguments, Terminal(self.env, out, err))
-        except SystemExit as leaving:  # argparse leaves by itself
-            code = int(leaving.code or 0)
-        return code, out.getvalue(), err.getvalue()
-
-    def json(self, *arguments: str) -> Any:
-        code, out, err = self(*arguments, "--json")
-        assert (code, err) == (0, "")
-        return json.loads(out)
-
-    def say(self, word: str) -> None:
-        assert self.agent is not None and self.agent.stdin is not None
-        self.agent.stdin.write(word + "\n")
-        self.agent.stdin.flush()
-
-    def wait_for(self, state: str) -> dict[str, Any]:
-        for _ in range(500):
-            (drive,) = self.json("status")["drives"]
-            if drive["state"] == state:
-                return dict(drive)
-        raise AssertionError(f"not {state}: {drive}")
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> House:
-    """A home without configuration and without agent."""
-    (tmp_path / "run").mkdir(mode=0o700)
-    (tmp_path / "drive").mkdir()
-    env = {
-        "HOME": str(tmp_path / "home"),
-        "XDG_RUNTIME_DIR": str(tmp_path / "run"),
-        "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
-        "PYTHONPATH": str(REPOSITORY),
-    }
-    return House(env, tmp_path / "drive")
-
-
-@pytest.fixture
-def house(home: House) -> House:
-    """With a configuration."""
-    file = Path(home.env["HOME"], ".config/usbbackup/config.yaml")
-    file.parent.mkdir(parents=True)
-    file.write_text(CONFIG)
-    return home
-
-
-@pytest.fixture
-def living(house: House, tmp_path: Path) -> Iterator[House]:
-    """With an agent, whose drive is a directory that can be plugged in."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-        ready.bind(str(tmp_path / "notify"))
-        ready.settimeout(60)
-        house.agent = subprocess.Popen(
-            [sys.executable, "-m", "demo.agent", str(house.drive)],
-            env={**house.env, "NOTIFY_SOCKET": str(tmp_path / "notify")},
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        try:
-            while b"READY=1" not in ready.recv(4096):
-                pass
-            yield house
-        finally:
-            house.agent.terminate()
-            assert house.agent.wait(60) == 0
-            assert house.agent.stdin is not None
-            house.agent.stdin.close()
 
 
 def test_the_keys_of_status_are_those_that_scripts_rely_on(living: House) -> None:
@@ -208,12 +111,21 @@ def test_a_second_agent_says_the_pid_of_the_first(living: House) -> None:
 
 
 def test_the_live_tree_is_shown(living: House) -> None:
-    """Every process, with restarts and mailbox."""
+    """Every process: its name, what it is, restarts, mailbox, and since when."""
     tree = living.json("status", "--tree")
-    assert set(tree) == {"name", "type", "running", "restarts", "mailbox", "since", "children"}
     names = [child["name"] for child in tree["children"]]
     assert names == ["registry", "history", "pools", "runs", "dispatcher", "control", "monitor"]
-    assert "dispatcher" in living("status", "--tree")[1]
+    for node in (tree, *tree["children"]):
+        assert set(node) == {
+            *("name", "process", "type", "running", "restarts", "mailbox", "since", "children"),
+        }
+        assert (node["running"], node["restarts"]) == (True, 0)
+        assert datetime.fromisoformat(node["since"]).tzinfo is not None
+    header, root, *below = living("status", "--tree")[1].splitlines()
+    assert header.split() == ["NAME", "PROCESS", "STATE", "RESTARTS", "MAILBOX", "SINCE"]
+    assert root.split()[:4] == ["usbbackup", "Supervisor", "running", "0"]
+    assert [line.split()[0] for line in below] == names
+    assert below[4].split()[1] == "Dispatcher"
 
 
 @pytest.mark.parametrize("command", [("reload",), ("cancel",), ("cancel", "--json"), ("status", "--tree")])

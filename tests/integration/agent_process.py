@@ -244,6 +244,18 @@ class House:
             timeout=2 * PATIENCE,
         )
 
+    def begun(self, *arguments: str | Path) -> "subprocess.Popen[str]":
+        """Run `usbbackup` and do not wait for its end."""
+        return subprocess.Popen(
+            self.person.command(self.person.code.python, "-m", "usbbackup", *arguments),
+            env=self.environment,
+            cwd=self.person.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def done(self, *arguments: str | Path) -> str:
         """Run `usbbackup`, which has to succeed; returns what it printed."""
         ended = self.cli(*arguments)

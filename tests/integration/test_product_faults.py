@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -152,6 +153,34 @@ def test_a_run_that_is_cancelled_ends_and_is_not_begun_again_by_itself(house, st
     house.be_quick()
     house.done("start", "--wait")
     assert outcomes(house.runs()) == ["cancelled", "success"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "the backup was ended; the next one goes on from there"),
+        (signal.SIGTERM, 75, "told to stop"),
+    ],
+    ids=["INT", "TERM"],
+)
+def test_a_command_that_works_alone_ends_its_run_in_order_and_says_so(house, stick, number, code, said):
+    noise(house.documents / "zz noise", SIZE["rsync"], house.person.owner)
+    house.be_slow()
+    house.configure(house.job("rsync"))
+    ready_drive(house, stick)
+    command = house.begun("start", "--wait")
+    until(lambda: command.stdout.readline().startswith("rsync: copies, "), "the job to copy")
+    engines = family(command.pid)
+    command.send_signal(number)
+    _, complained = command.communicate(timeout=60)
+    assert (command.returncode, said in complained) == (code, True)
+    assert engines
+    assert not alive(engines)
+    house.be_quick()
+    house.done("start", "--wait")
+    assert outcomes(house.runs()) == ["interrupted", "success"]
+    (snapshot,) = house.snapshots()
+    assert house.restored(snapshot) == portrait(house.documents)
 
 
 def test_a_second_agent_names_the_first_and_ends(house):

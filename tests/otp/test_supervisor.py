@@ -646,7 +646,7 @@ def test_the_tree_shows_every_process_with_its_restarts_its_mailbox_and_its_age(
         after = tree(root)
         assert node is not None
         assert after is not None
-        assert (node.id, node.type, node.since) == ("root", "supervisor", None)
+        assert (node.id, node.type, node.since) == ("root", "supervisor", 0.0)
         first, second = node.children
         assert (first.id, first.restarts, first.since, second.since) == ("lower", 0, 0.0, 0.0)
         assert [(n.id, n.restarts, n.mailbox) for n in first.children] == [("a", 1, 2), ("b", 1, 0)]

@@ -144,8 +144,10 @@ def run_record(order: Order) -> dict[str, object]:
 def tree_record(node: Node, clock: Clock) -> dict[str, object]:
     """The live supervision tree, from this process downward."""
     since = None if node.since is None else clock.now() - (clock.monotonic() - node.since)
+    server = node.pid and node.pid.server
     return {
         "name": str(node.id),
+        "process": type(server).__name__ if server else None,
         "type": node.type,
         "running": node.pid is not None and node.pid.alive,
         "restarts": node.restarts,

@@ -52,6 +52,7 @@ class Terminal:
     err: TextIO
     clock: Clock = field(default_factory=SystemClock)
     stdin: TextIO | None = None  # None: there is nobody to ask
+    patience: float = 5.0  # seconds that an agent has for telling the status; then one looks for oneself
 
     @property
     def paths(self) -> Paths:

@@ -222,11 +222,13 @@ def tree(node: Record, terminal: "Terminal") -> None:
 
     def rows(node: Record, depth: int) -> Iterator[Row]:
         state = "running" if node["running"] else "not running"
-        yield ("  " * depth + node["name"], state, node["restarts"], node["mailbox"]), None
+        name, since = "  " * depth + node["name"], _moment(node["since"])
+        yield (name, node["process"], state, node["restarts"], node["mailbox"], since), None
         for child in node["children"]:
             yield from rows(child, depth + 1)
 
-    table(("PROCESS", "STATE", "RESTARTS", "MAILBOX"), list(rows(node, 0)), terminal)
+    header = ("NAME", "PROCESS", "STATE", "RESTARTS", "MAILBOX", "SINCE")
+    table(header, list(rows(node, 0)), terminal)
 
 
 class Teller:

@@ -8,6 +8,7 @@ from usbbackup.cli import shown
 from usbbackup.cli.asked import Answer, reached
 from usbbackup.errors import NoAgentError, NotNowError
 from usbbackup.outcome import Outcome
+from usbbackup.varlink import PATIENCE
 
 if TYPE_CHECKING:
     from usbbackup.cli.main import Terminal
@@ -78,7 +79,7 @@ def _here(wanted: Answer, teller: shown.Teller, terminal: "Terminal") -> None:
 def _there(agent: "Client", wanted: Answer, teller: shown.Teller, terminal: "Terminal") -> None:
     try:
         with agent:
-            answered(agent.call_more("Start", **wanted), teller)
+            answered(agent.call_more("Start", PATIENCE, **wanted), teller)
     except KeyboardInterrupt:
         if teller.began:
             terminal.complain("the backup goes on; `usbbackup status` shows it, `usbbackup cancel` ends it")

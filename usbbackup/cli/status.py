@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from usbbackup.cli.main import Terminal
 
 HELP = "show drives, jobs, the last and the next backup, and what is running now"
-PATIENCE = 5.0  # seconds; then one looks for oneself
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +44,11 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
 def whatever_is_known(terminal: "Terminal") -> Answer:
     """What the agent says; whatever keeps it from answering, there is an answer."""
     try:
-        agent = reached(terminal, PATIENCE)
+        agent = reached(terminal, terminal.patience)
         if agent is None:
             return _seen(terminal)
         with agent:
-            return agent.call("Status", PATIENCE)
+            return agent.call("Status", terminal.patience)
     except UsbbackupError as error:
         alone = _seen(
             terminal, silent=isinstance(error, SilentAgentError) or not isinstance(error, NoAgentError)
@@ -65,8 +64,8 @@ def _seen(terminal: "Terminal", *, silent: bool = False) -> Answer:
 
 
 def _tree(args: argparse.Namespace, terminal: "Terminal") -> int:
-    with Client.connect(terminal.paths.socket, PATIENCE) as agent:
-        tree = agent.call("Tree", PATIENCE)["tree"]
+    with Client.connect(terminal.paths.socket, terminal.patience) as agent:
+        tree = agent.call("Tree", terminal.patience)["tree"]
     if args.json:
         terminal.json(tree)
     else:

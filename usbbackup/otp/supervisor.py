@@ -47,7 +47,7 @@ class Node(NamedTuple):
     type: Kind
     restarts: int  # how often it was restarted, also because of others
     mailbox: int  # messages that wait to be handled
-    since: float | None  # the supervisor's clock at its latest start; None for the root
+    since: float | None  # the supervisor's clock at its latest start
     children: "tuple[Node, ...]"
 
 
@@ -113,6 +113,7 @@ class Supervisor(Server):
         """As any Server; but it is never gone before its children are, whatever it ends of."""
         self.children, self.running, self.stopping = {}, dict[Pid, Child](), False
         self.intensity = Intensity(self.max_restarts, self.max_seconds, self.clock)
+        self.since = self.clock.monotonic()
         try:
             return await super().live(started)
         finally:
@@ -319,8 +320,9 @@ def tree(root: Target) -> Node | None:
     pid = root.whereis()
     if pid is None:
         return None
-    kind: Kind = "supervisor" if isinstance(pid.server, Supervisor) else "worker"
-    return Node(pid.name, pid, kind, 0, len(pid.mailbox), None, _below(pid.server))
+    if isinstance(server := pid.server, Supervisor):
+        return Node(pid.name, pid, "supervisor", 0, len(pid.mailbox), server.since, _below(server))
+    return Node(pid.name, pid, "worker", 0, len(pid.mailbox), None, ())
 
 
 def _below(server: Server | None) -> tuple[Node, ...]:
