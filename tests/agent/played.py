@@ -83,9 +83,9 @@ class Running:
     def job(self) -> str:
         return str(self.program.env["USBBACKUP_JOB"])
 
-    def end(self, code: int = 0) -> None:
+    def end(self, code: int = 0, left: tuple[int, ...] = ()) -> None:
         if not self.ended.done():
-            self.ended.set_result(Ended(code))
+            self.ended.set_result(Ended(code, left=left))
 
 
 class PlayedPrograms:

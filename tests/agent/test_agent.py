@@ -491,3 +491,24 @@ def test_status_doubts_a_job_that_the_drives_file_system_cannot_keep(tmp_path: P
             assert "vfat, cannot keep snapshots" in job["drives"][0]["reason"]
 
     run(main)
+
+
+def test_processes_that_cannot_be_ended_are_told(tmp_path: Path) -> None:
+    """Whatever came of the run: they may keep the drive busy."""
+    play = Play(tmp_path, a_job())
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            (await agent.started()).end(-9, left=(4711, 4712))
+            ended = await agent.ended()
+            assert ended.result is not None
+            assert ended.result.outcome is Outcome.FAILED
+            assert ended.result.message.endswith(
+                "; processes 4711, 4712 did not end, not even by SIGKILL: the drive hangs"
+            )
+            assert ended.result.hint == "unplug the drive, then they go; restart the computer if not"
+
+    run(main)
+    assert "4711, 4712" in str(play.history()[0].message)

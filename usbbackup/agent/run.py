@@ -10,6 +10,7 @@ from usbbackup.agent.historian import ask, write
 from usbbackup.agent.journal import story
 from usbbackup.agent.logfile import RunLog
 from usbbackup.agent.messages import OF_OUTCOME, Message
+from usbbackup.agent.unending import Remembering
 from usbbackup.agent.world import World
 from usbbackup.backup.engine import Request
 from usbbackup.backup.perform import perform
@@ -115,15 +116,15 @@ class Worker(Server):
     async def handle_call(self, request: Perform, sender: Sender) -> Result:
         """Answer with the one result of the run; whatever is expected to go wrong is in it."""
         world, order = self._world, request.order
-        pin = order.drive.pin(world)
+        pin, programs = order.drive.pin(world), Remembering(world.programs)
         try:
             with closing(await in_thread(pin.__enter__, unwanted=Pin.close)) as target:
-                return await perform(
+                result = await perform(
                     Request(
                         job=order.job,
                         target=target,
                         run=order.run,
-                        programs=world.programs,
+                        programs=programs,
                         clock=world.clock,
                         paths=world.paths,
                         stop=order.stop,
@@ -141,6 +142,7 @@ class Worker(Server):
                 )
         except UsbbackupError as error:
             return _not_begun(order, error)
+        return programs.told(result)
 
     def _repository(self, order: Order) -> str | None:
         record = self._world.records.read().get(order.drive.uuid)
