@@ -1,4 +1,4 @@
-"""Processes that even SIGKILL does not end, since a drive hangs and the kernel with it: a run tells of them."""
+"""Processes that even SIGKILL does not end, since a drive and the kernel hang: a run tells of them."""
 
 from collections.abc import Callable
 from dataclasses import replace
