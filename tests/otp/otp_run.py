@@ -48,7 +48,7 @@ class Complaints(logging.Handler):
 class World:
     """A loop on which several coroutines run one after the other, and processes live on in between."""
 
-    def __init__(self, debug: bool = True) -> None:
+    def __init__(self, debug: bool | None = True) -> None:
         self.runner = asyncio.Runner(debug=debug, loop_factory=JumpingLoop)
         self.complaints = Complaints()
         logging.getLogger("asyncio").addHandler(self.complaints)

@@ -58,7 +58,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(debug=False)
+        self.world = World(debug=None)  # as PYTHONASYNCIODEBUG says: it costs much time
 
     def run(self, main: Any) -> Any:
         return self.world.run(main)
