@@ -40,6 +40,11 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     return below("", parser())
 
 
+def choices(action: argparse.Action) -> str:
+    """As argparse shows them."""
+    return f"{{{','.join(action.choices or ())}}}"
+
+
 def examples(command: str) -> list[Any]:
     """The JSON that is shown of a command."""
     blocks = re.findall(r"^```json\n(.*?)^```", sections()[command], re.MULTILINE | re.DOTALL)
@@ -80,7 +85,7 @@ def test_every_option_is_explained_and_no_other_is(name: str) -> None:
     """With the word for its value."""
     parser = dict(parsers())[name]
     taken = {
-        f"{option} {action.metavar}" if action.nargs != 0 else option
+        option if action.nargs == 0 else f"{option} {action.metavar or choices(action)}"
         for action in parser._actions
         for option in action.option_strings
         if option.startswith("--") and option != "--help"

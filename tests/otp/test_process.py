@@ -107,6 +107,25 @@ def test_a_call_waits_no_longer_than_its_time_limit_and_a_late_reply_is_dropped(
     run(main())
 
 
+def test_nothing_is_kept_of_calls_that_are_over() -> None:
+    """Answered, too late, or given up by the caller: a process that lives long must not grow."""
+
+    async def main() -> None:
+        pid = await start(Echo())
+        assert await call(pid, "first") == "first"
+        with pytest.raises(CallTimeoutError):
+            await call(pid, ("wait", 3), 2)
+        given_up = asyncio.create_task(call(pid, "second"))
+        await asyncio.sleep(0)
+        assert len(pid._awaited) == 1
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        assert not pid._awaited
+        await stop(pid)
+
+    run(main())
+
+
 def test_a_call_of_a_dead_process_fails_at_once() -> None:
     async def main() -> None:
         pid = await start(Echo())
