@@ -198,7 +198,11 @@ def test_version_and_wrong_usage(home: House, capsys: pytest.CaptureFixture[str]
     assert home("--version")[0] == 0
     assert capsys.readouterr().out == f"usbbackup {__version__}\n"
     assert home("nonsense")[0] == 2
-    assert home("status", "--nonsense")[0] == 2
+    code, _, err = home("status", "--nonsense")
+    assert (code, err) == (
+        2,
+        "usbbackup: unrecognized arguments: --nonsense\n  see: usbbackup status --help\n",
+    )
     assert parse(["start", "status"]).jobs == ["status"]
 
 

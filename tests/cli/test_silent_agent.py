@@ -59,3 +59,5 @@ def test_history_and_decisions_are_told(silent: House) -> None:
     """They are read from the database."""
     assert silent.json("history") == []
     assert silent.json("why") == []
+    code, _, err = silent("why", "hello")  # of which nothing is known yet
+    assert (code, "the agent does not answer" in err) == (69, True)

@@ -52,7 +52,7 @@ class Terminal:
     err: TextIO
     clock: Clock = field(default_factory=SystemClock)
     stdin: TextIO | None = None  # None: there is nobody to ask
-    patience: float = 5.0  # seconds that an agent has for telling the status; then one looks for oneself
+    patience: float = 5.0  # seconds that an agent has for what is shown without it too
 
     @property
     def paths(self) -> Paths:
@@ -158,7 +158,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     word = next(iter(argv), "")
     if word in COMMANDS:
-        return parser([word]).parse_args(argv)
+        args, unknown = parser([word]).parse_known_args(argv)
+        if unknown:
+            raise UsageError(
+                f"unrecognized arguments: {safe(' '.join(unknown))}", f"see: usbbackup {word} --help"
+            )
+        return args
     if word and not word.startswith("-"):
         raise UsageError(f"there is no command '{safe(word)}'{did_you_mean(word, COMMANDS)}", _COMMANDS_ARE)
     return parser().parse_args(argv)

@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from usbbackup.cli import shown
-from usbbackup.cli.asked import SHORT, asked
+from usbbackup.cli.asked import asked
 from usbbackup.cli.main import how_many
 from usbbackup.clock import rfc3339
 from usbbackup.errors import UsbbackupError
@@ -58,7 +58,7 @@ def record(decision: Decision) -> dict[str, object]:
 def _about(word: str, limit: int, history: History, terminal: "Terminal") -> list[Decision]:
     """A job and the drives it goes to, or one drive; also one that is known only from before."""
     try:
-        meant = asked(terminal, "About", SHORT, word=word)
+        meant = asked(terminal, "About", terminal.patience, word=word)
     except UsbbackupError:
         found = history.decisions(job=word, limit=limit) or history.decisions(drive=word, limit=limit)
         if not found:
