@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -253,7 +254,8 @@ def asked(env: Mapping[str, str], *arguments: str) -> Any:
 
 def wait_for_state(env: Mapping[str, str], state: str) -> dict[str, Any]:
     """Ask until the drive is in that state."""
-    for _ in range(100):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         drive: dict[str, Any] = asked(env, "status")["drives"][0]
         if drive["state"] == state:
             return drive
