@@ -1,7 +1,7 @@
 """An agent in a played world: tree, history, folders are real; drives, time and programs the test's."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -258,7 +258,7 @@ class Agent:
             await asyncio.sleep(0)
             await call(self.world.registry.via(DISPATCHER), "picture", None)
 
-    def pid(self, name: str) -> Pid:
+    def pid(self, name: Hashable) -> Pid:
         found = self.world.registry.whereis(name)
         assert found is not None
         return found

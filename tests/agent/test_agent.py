@@ -9,7 +9,7 @@ import pytest
 from demo.directory_drive import DirectoryDrive
 from tests.agent.played import Play, a_job, run
 from usbbackup.agent import desk, status
-from usbbackup.agent.dispatcher import CancelRuns
+from usbbackup.agent.dispatcher import CancelRuns, running
 from usbbackup.agent.run import DISPATCHER
 from usbbackup.config import DriveConfig, JobConfig
 from usbbackup.drives.admit import Ready
@@ -512,3 +512,20 @@ def test_processes_that_cannot_be_ended_are_told(tmp_path: Path) -> None:
 
     run(main)
     assert "4711, 4712" in str(play.history()[0].message)
+
+
+def test_the_end_of_a_run_that_died_of_a_bug_is_told_too(tmp_path: Path) -> None:
+    """Or who waits for it would wait for ever."""
+    play = Play(tmp_path, a_job())
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            await agent.started()
+            (order,) = running(agent.world)
+            exit(agent.pid(order.key), ValueError("odd"))
+            event = await agent.ended()
+            assert (event.run, event.result and event.result.outcome) == (order.run, Outcome.FAILED)
+
+    run(main)
