@@ -144,6 +144,7 @@ def test_every_answer_has_the_keys_that_are_shown(living: House) -> None:
     assert same(examples("snapshots")[0], snapshots)
     assert same(examples("check-config")[0], living.json("check-config"))
     assert same(shown["drives"][0], living.json("drives", "forget", "backup"))
+    assert same(examples("doctor")[0], json.loads(living("doctor", "--json")[1]))
 
 
 def test_an_error_has_the_keys_that_are_shown(house: House) -> None:
