@@ -1,6 +1,7 @@
-"""A shell has what it starts in the background ignore Ctrl-C; programs that tests interrupt must not."""
+"""A shell has what it starts in the background ignore Ctrl-C; what tests start must not inherit that."""
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
