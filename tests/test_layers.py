@@ -1,6 +1,7 @@
 """Imports run one way: cli -> agent -> {drives, backup} -> otp -> foundations."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,9 @@ def test_a_module_imports_only_from_its_own_floor_or_below(path: Path) -> None:
     reached = {name: room(name) for name in imports(path)}
     wrong = sorted(name for name, floor in reached.items() if floor not in BELOW[own])
     assert not wrong, f"{path.relative_to(PACKAGE)} ({own}) must not import {', '.join(wrong)}"
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """The directories of tests are no packages: pytest could not tell two of one name apart."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
