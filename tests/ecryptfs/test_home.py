@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.ecryptfs.encrypted import PASSPHRASE, EncryptedTree
-from tests.ecryptfs.test_passphrase import LOGIN, wrapped
+from tests.ecryptfs.test_ecryptfs_passphrase import LOGIN, wrapped
 from usbbackup.ecryptfs.directory import wanted
 from usbbackup.ecryptfs.home import EncryptedHome, found
 from usbbackup.ecryptfs.passphrase import Keys, WrongPassphraseError
