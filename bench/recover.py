@@ -20,7 +20,7 @@ sys.path.insert(0, str(_common.ROOT))
 
 from tests.ecryptfs import encrypted
 from usbbackup.ecryptfs import aes
-from usbbackup.ecryptfs.contents import plain_text
+from usbbackup.ecryptfs.contents import PIECE, plain_text
 from usbbackup.ecryptfs.passphrase import Keys
 from usbbackup.folders import closing
 
@@ -72,8 +72,8 @@ def read(path: Path, keys: Keys) -> None:
 
 def aes_alone(size: int) -> None:
     """What cannot be spared: one chain over as much."""
-    decrypt, piece = aes.chained(bytes(16)), bytes(MIB)
-    for _ in range(size // MIB):
+    decrypt, piece = aes.chained(bytes(16)), bytes(PIECE)
+    for _ in range(size // PIECE):
         decrypt(bytes(16), piece)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from usbbackup.ecryptfs.before import OwnHome
 from usbbackup.errors import UsbbackupError
 from usbbackup.install import plan, steps, units
 from usbbackup.install.place import Place, Service
@@ -59,6 +60,15 @@ def home(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / ".config").mkdir()
     (tmp_path / ".profile").write_bytes(b"umask 022")
     yield tmp_path
+
+
+def test_of_an_ecryptfs_home_both_forms_are_explained_and_what_opens_it_is_named(home: Path) -> None:
+    own = OwnHome(home, Path("/home/.ecryptfs/anna/.Private"))
+    told = list(plan.remarks(place(home, ecryptfs=own), RUNS))
+    assert told[0] == own.explained
+    assert "/home/.ecryptfs/anna/.ecryptfs" in told[1]
+    assert "ecryptfs-unwrap-passphrase" in told[1]
+    assert list(plan.remarks(place(home), RUNS)) == []
 
 
 @pytest.mark.parametrize("service", [FRESH, NO_MANAGER], ids=["manager", "none"])

@@ -15,7 +15,7 @@ from usbbackup.ecryptfs.damage import DamagedError
 from usbbackup.ecryptfs.header import EXTENT, SHORTEST, XATTR, Header, is_marked, parsed
 from usbbackup.ecryptfs.passphrase import Keys
 
-PIECE = 256 * EXTENT  # bytes that are decrypted at once
+PIECE = 64 * EXTENT  # bytes that are decrypted at once; more would not stay in the cache of the processor
 
 _BLOCK = aes.BLOCK
 _DIGITS = 16  # bytes that the number of an extent is written in
