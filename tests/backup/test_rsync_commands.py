@@ -12,7 +12,7 @@ FAT = Fitness(False, False, False, False, False, False, False, 2)
 def test_a_first_copy() -> None:
     assert copy(Copy(b"/home/d", "incomplete-T"), Fitness()) == (
         *(b"rsync", b"--files-from=-", b"--from0", b"--ignore-missing-args", b"--force", b"--numeric-ids"),
-        *(b"--info=progress2,stats2,name0", b"--no-human-readable", b"--8-bit-output", b"--outbuf=L"),
+        *(b"--no-human-readable", b"--8-bit-output", b"--outbuf=L", b"--info=progress2,stats2,name0"),
         *(b"-tlDHpogXA", b"--modify-window=-1"),
         *(b"/home/d/", b"incomplete-T/home/d/"),
     )
@@ -43,6 +43,11 @@ def test_content_is_compared_and_nothing_written_only_where_wanted() -> None:
     assert {b"--checksum", b"--dry-run"}.isdisjoint(copy(Copy(b"/s", "t"), Fitness()))
     assert b"--checksum" in copy(Copy(b"/s", "t", by_content=True), Fitness())
     assert b"--dry-run" in copy(Copy(b"/s", "t", dry=True), Fitness())
+
+
+def test_a_comparison_writes_nothing_and_names_what_differs() -> None:
+    asked = copy(Copy(b"/s", "snapshots/S", itemized=True), Fitness())
+    assert {b"--dry-run", b"--out-format=%i %n//%L"} <= set(asked)
 
 
 def test_what_a_drive_cannot_keep_is_not_asked() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usbbackup.backup.rsync_log import Account, Kind, Moved, complaint, is_full, progress, unfit
+from usbbackup.backup.rsync_log import Account, Kind, Moved, complaint, is_full, item, progress, unfit
 from usbbackup.programs import Ended
 
 
@@ -68,6 +68,11 @@ def test_statistics_are_kept() -> None:
             b'rsync: [receiver] rsync_xal_set: fsetxattr("/m/f1","user.big") failed: No space left (28)',
             Kind.MISSED,
             "/m/f1: kept without all of its attributes: No space left on device",
+        ),
+        (
+            b'rsync: [generator] get_acl: sys_acl_get_file("/m/f", A): No such file or directory (2)',
+            Kind.MISSED,
+            "/m/f: kept without all of its attributes: No such file or directory",
         ),
         (
             b'rsync: [generator] chown "/m/f" failed: Operation not permitted (1)',
@@ -168,3 +173,23 @@ def test_no_line_is_too_odd(line: bytes) -> None:
     account.out(line)
     account.err(line)
     assert all(about.isprintable() for kind in Kind for about in account.lines(kind))
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        (b".f...p..... d/a//", (b"d/a",)),
+        (b">f.st...... a => b//", (b"a => b",)),
+        (b"cL+++++++++ l// -> d//e", (b"l",)),
+        (b"hf+++++++++ c// => a", (b"c", b"a")),
+        (b"hf.st...... c//", (b"c",)),
+        (b".S...p..... pipe//", (b"pipe",)),
+        (b".f...p..... \\#012\\#134#012\\#999//", (b"\n\\#012\\#999",)),
+        (b".d..t...... ./", ()),
+        (b".d..t...... d///", ()),
+        (b"*deleting   d/", ()),
+        (b"Number of files: 3", ()),
+    ],
+)
+def test_an_itemized_line_names_what_differs(line: bytes, names: tuple[bytes, ...]) -> None:
+    assert item(line) == names

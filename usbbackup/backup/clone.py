@@ -62,10 +62,15 @@ def clone(
     if before is not None:
         before.index()
     spread(lambda part: fill(order, now.records(part), before, tell), now.parts(parts))
-    take_out(order, singles)
+    leave_to_rsync(order, now, singles)
+
+
+def leave_to_rsync(order: Order, now: Manifest, paths: Iterable[bytes]) -> None:
+    """Take these entries out of the stage and list them; with them all names of the files that they are."""
+    _take_out(order, paths)
     size = os.fstat(order.split.fd).st_size
     if split := frozenset(array("q", os.pread(order.split.fd, size, 0))):
-        close_groups(order, now, split)
+        _close_groups(order, now, split)
 
 
 def make_directories(order: Order, now: Manifest) -> None:
@@ -175,8 +180,7 @@ def dress(made: int, directory: Directory) -> bool:
     return False
 
 
-def take_out(order: Order, paths: Iterable[bytes]) -> None:
-    """Take entries out of the stage, and list them."""
+def _take_out(order: Order, paths: Iterable[bytes]) -> None:
     with _Descent(order.job, order.stage) as stage, _List(order) as listed:
         for path in paths:
             above, _, name = path.rpartition(b"/")
@@ -187,7 +191,7 @@ def take_out(order: Order, paths: Iterable[bytes]) -> None:
                 listed.split(mark(os.lstat(path))[:1])
 
 
-def close_groups(order: Order, now: Manifest, split: frozenset[int]) -> None:
+def _close_groups(order: Order, now: Manifest, split: frozenset[int]) -> None:
     """Take out of the stage, and list, every other name of the files in `split`."""
     with _Descent(order.job, order.stage) as stage, _List(order) as listed:
         for directory in now.records():

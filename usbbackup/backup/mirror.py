@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from usbbackup.backup import layout, removal, rsync, rsync_commands, rsync_run
+from usbbackup.backup import layout, leading, removal, rsync, rsync_commands, rsync_run
 from usbbackup.backup.engine import Copied, Work
 from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.rsync_commands import Copy
@@ -32,9 +32,9 @@ class Mirror:
 
     async def transfer(self, work: Work) -> Copied:
         """Bring the copy up to date, then remove what the sources no longer hold."""
-        base = rsync.base_of(work.scan)
+        base = leading.base_of(work.scan)
         self._wanted.update(_folded(path) for path in rsync_commands.above(base).split(b"\0"))
-        await work.blocking(rsync.make_way, work.job_fd, MIRROR, base)
+        await work.blocking(leading.make_way, work.job_fd, MIRROR, base)
         account = await rsync_run.run(work, Copy(base, MIRROR), self._fitness, self._named(work, base))
         await work.blocking(self._prune, work)
         return rsync.copied(account, work.scan)

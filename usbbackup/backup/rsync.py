@@ -1,20 +1,15 @@
 """The rsync engine: each snapshot a plain directory, its unchanged files hard links to the last one's.
 
-What is copied is decided by one of these, and the log of a run says by which:
-
-- the manifest of the last snapshot: what looks as it did then is linked by ourselves, rsync gets the rest;
-- rsync, which is given everything and compares it with the last snapshot.
+What is copied is decided by the manifest of the last snapshot, or by rsync: rsync_ways. The log says which.
 """
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from usbbackup import kernel
-from usbbackup.backup import attributes, cloning, layout, remembered, removal, rsync_commands, rsync_run
-from usbbackup.backup.clone import Order
+from usbbackup.backup import layout, leading, remembered, removal, rsync_commands, rsync_run
 from usbbackup.backup.engine import Copied, Work, failed
 from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.layout import Stage
@@ -22,16 +17,14 @@ from usbbackup.backup.manifest import Manifest, Recorder
 from usbbackup.backup.prune import RsyncShelf, Shelf
 from usbbackup.backup.rsync_commands import Copy
 from usbbackup.backup.rsync_log import Account, Kind
+from usbbackup.backup.rsync_ways import Transfer
 from usbbackup.backup.scan import Scan
-from usbbackup.backup.walk import inside
-from usbbackup.files import Held, nameless
-from usbbackup.folders import LayoutError, closing, make_folder, open_folder
+from usbbackup.folders import closing, open_folder
 from usbbackup.offload import in_thread
 from usbbackup.running import Feed
 from usbbackup.text import safe
 
 _AT_MOST = 15  # folders to link from; rsync allows twenty
-_CHUNK = 1 << 16
 _LEAST_ROOM = 32 << 20  # bytes; a drive with less than half of it, or of this, counts as full before a run
 _LEAST_INODES = 200
 
@@ -60,67 +53,53 @@ class Rsync:
         self._links = await work.blocking(links, work.job_fd)
         self._fitness = await work.blocking(_staged, work)
         self._before = await work.blocking(remembered.recall, work)
-        self._recorder = Recorder(int(work.request.clock.now() * 1e9))
+        self._recorder = Recorder(self._began(work))
         for line in self._decided():
             work.request.log(line)
 
     def _decided(self) -> list[str]:
+        """Which way, and why, for the log."""
         how = "content" if self._links.by_content else "size and time"
-        last, *more = self._links.folders or ("",)
-        if isinstance(self._before, Manifest):
-            first = f"what looks as it did for {last} is linked to it; rsync gets the rest"
-            return [first, *(f"and what is the same in {folder} is linked" for folder in more)]
-        return [
-            f"rsync compares everything: {self._before}",
-            *(
-                f"what is the same in {folder}, by {how}, is linked and not copied"
-                for folder in (last, *more)
-                if folder
-            ),
+        also = [
+            f"what is the same in {folder}, by {how}, is linked and not copied"
+            for folder in self._links.folders
         ]
+        if isinstance(self._before, Manifest):
+            return [
+                f"what looks as it did for {self._links.folders[0]} is linked; rsync gets the rest",
+                *also[1:],
+            ]
+        return [f"rsync compares everything: {self._before}", *also]
 
     async def transfer(self, work: Work) -> Copied:
         """Copy what changed, link what did not; then see to the directories that lead to the sources."""
-        stage, base = Stage(work.time).name, base_of(work.scan)
-        await work.blocking(make_way, work.job_fd, stage, base)
-        folders = tuple(folder for folder in self._links.folders if has(work.job_fd, folder, base))
+        stage, base = Stage(work.time).name, leading.base_of(work.scan)
+        await work.blocking(leading.make_way, work.job_fd, stage, base)
+        folders = tuple(folder for folder in self._links.folders if leading.has(work.job_fd, folder, base))
         tree = Copy(base, stage, folders, self._links.by_content)
-        if isinstance(self._before, Manifest):
-            account = await self._by_manifest(work, tree, self._before)
-        else:
-            account = await rsync_run.run(work, tree, self._fitness, self._named(work.scan, base))
-        led = await work.blocking(lead, work, stage, self._fitness)
+        account = await self._transferred(Transfer(work, tree, self._fitness, self._recorder))
+        led = await work.blocking(leading.dress, work, stage, self._fitness)
         self._complete = not (account.missed or led)
         return copied(account, work.scan, self._recorder.bytes, led)
 
-    async def _by_manifest(self, work: Work, tree: Copy, before: Manifest) -> Account:
-        singles = await work.blocking(self._look, work.scan)
-        order = Order(work.job_fd, tree.to, tree.links[0], len(inside(tree.base)), nameless(), nameless())
-        wish = cloning.Wish(order, self._recorder.flush(), before.file, singles, self._recorder.files)
-        filled = await cloning.cloned(work, wish)
-        work.request.log(f"{filled.linked} linked, {filled.listed} left to rsync")
-        if not os.fstat(order.listed.fd).st_size:
-            return Account()
-        return await rsync_run.run(work, tree, self._fitness, contents(order.listed))
+    async def _transferred(self, transfer: Transfer) -> Account:
+        work, last = transfer.work, self._links.folders[:1]
+        whole = self._fitness == Fitness() and not self._links.by_content and last == transfer.tree.links[:1]
+        match self._before:
+            case Manifest() as before if whole:
+                return await transfer.by_manifest(last[0], before)
+            case _ if whole and last:
+                if (account := await transfer.by_comparison(last[0])) is not None:
+                    return account
+                work.request.log("rsync could not compare all of it, and begins anew")
+                await work.blocking(_start_anew, work, transfer.tree)
+                self._recorder = Recorder(self._began(work))
+                return await replace(transfer, recorder=self._recorder).by_rsync()
+            case _:
+                return await transfer.by_rsync()
 
-    def _look(self, scan: Scan) -> tuple[bytes, ...]:
-        """Walk the sources; returns those that are single files."""
-        singles: list[bytes] = []
-        for group in scan.groups(closely=True):
-            self._recorder.add(group)
-            if group.directory is None:
-                singles += group.names
-        return tuple(singles)
-
-    def _named(self, scan: Scan, base: bytes) -> Feed:
-        """The names of a scan, for rsync, while they are looked at for the next time."""
-
-        def feed(out: BinaryIO) -> None:
-            for group in scan.groups(closely=True):
-                self._recorder.add(group)
-                out.write(rsync_commands.named(group, base))
-
-        return feed
+    def _began(self, work: Work) -> int:
+        return int(work.request.clock.now() * 1e9)
 
     async def publish(self, work: Work) -> None:
         """One rename makes it a snapshot."""
@@ -166,16 +145,11 @@ class Rsync:
 
 async def rehearsed(work: Work, folders: list[str]) -> Copied:
     """What rsync would copy into one of these folders, or into a directory that is not there."""
-    base = base_of(work.scan)
-    known = [folder for folder in folders if has(work.job_fd, folder, base)]
+    base = leading.base_of(work.scan)
+    known = [folder for folder in folders if leading.has(work.job_fd, folder, base)]
     what = Copy(base, known[0], dry=True) if known else Copy(b"/", Stage(work.time).name, dry=True)
     account = await rsync_run.run(work, what, Fitness(), named(work.scan, what.base))
     return replace(copied(account, work.scan), bytes=account.copied_bytes, files=account.copied)
-
-
-def base_of(scan: Scan) -> bytes:
-    """The directory that all sources have in common."""
-    return rsync_commands.common([(place.path, place.directory) for place in scan.places])
 
 
 def named(scan: Scan, base: bytes) -> Feed:
@@ -184,18 +158,6 @@ def named(scan: Scan, base: bytes) -> Feed:
     def feed(out: BinaryIO) -> None:
         for group in scan.groups():
             out.write(rsync_commands.named(group, base))
-
-    return feed
-
-
-def contents(file: Held) -> Feed:
-    """What is in a file, for rsync."""
-
-    def feed(out: BinaryIO) -> None:
-        at = 0
-        while chunk := os.pread(file.fd, _CHUNK, at):
-            at += len(chunk)
-            out.write(chunk)
 
     return feed
 
@@ -231,40 +193,6 @@ def _snapshot(time: str) -> str:
     return f"{layout.SNAPSHOTS}/{time}"
 
 
-def has(job: int, folder: str, base: bytes) -> bool:
-    """Is the directory `base` in that folder, with nothing but directories on the way?"""
-    with ExitStack() as opened:
-        fd = job
-        for name in (*folder.split("/"), *filter(None, os.fsdecode(base).split("/"))):
-            try:
-                fd = opened.enter_context(closing(open_folder(fd, name)))
-            except (FileNotFoundError, LayoutError):
-                return False
-    return True
-
-
-def make_way(job: int, stage: str, base: bytes) -> None:
-    """Make the directories that lead to `base` in a stage."""
-    with ExitStack() as opened:
-        fd = opened.enter_context(closing(open_folder(job, stage)))
-        for name in filter(None, os.fsdecode(base).split("/")):
-            fd = opened.enter_context(closing(make_folder(fd, name, 0o700)))
-
-
-def lead(work: Work, stage: str, fitness: Fitness) -> list[str]:
-    """Make the directories that lead to the sources like their own; what could not be kept, as sentences."""
-    base = base_of(work.scan)
-    above = {path for path in rsync_commands.above(base).split(b"\0") if path}
-    complaints = []
-    for path in sorted({base, *above, *work.scan.parents()}):
-        with ExitStack() as opened:
-            fd = opened.enter_context(closing(open_folder(work.job_fd, stage)))
-            for name in filter(None, os.fsdecode(path).split("/")):
-                fd = opened.enter_context(closing(open_folder(fd, name)))
-            complaints.append(attributes.copy(path, fd, fitness))
-    return [complaint for complaint in complaints if complaint is not None]
-
-
 def _staged(work: Work) -> Fitness:
     stage = layout.make_stage(work.job_fd, work.time)
     with closing(open_folder(work.job_fd, stage.name)) as folder:
@@ -280,6 +208,13 @@ def _staged(work: Work) -> Fitness:
     if fitness.missing:
         work.request.log(f"the drive cannot keep: {', '.join(fitness.missing)}")
     return fitness
+
+
+def _start_anew(work: Work, tree: Copy) -> None:
+    """Another empty stage in the place of this one."""
+    removal.set_apart(work.job_fd, work.job_fd, tree.to)
+    layout.make_stage(work.job_fd, work.time)
+    leading.make_way(work.job_fd, tree.to, tree.base)
 
 
 def _drop_unproven(work: Work) -> None:

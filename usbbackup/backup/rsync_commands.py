@@ -21,11 +21,12 @@ PROGRAM: tuple[bytes, ...] = (
     b"--ignore-missing-args",  # what vanishes between the walk and the copy is no error
     b"--force",  # a file where a directory was
     b"--numeric-ids",
-    b"--info=progress2,stats2,name0",
     b"--no-human-readable",
     b"--8-bit-output",  # without it long names are escaped in a way that cannot be undone
     b"--outbuf=L",
 )
+TELLS_PROGRESS = (b"--info=progress2,stats2,name0",)
+_NAMES_CHANGES = (b"--dry-run", b"--out-format=%i %n//%L")  # no path of rsync's has two slashes side by side
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Copy:
     links: tuple[str, ...] = ()  # folders like `to`: what did not change since becomes a hard link to theirs
     by_content: bool = False  # size and time prove nothing: compare checksums
     dry: bool = False
+    itemized: bool = False  # dry, and every entry that differs is named: rsync_log.item
 
 
 def copy(what: Copy, fitness: Fitness) -> tuple[bytes, ...]:
@@ -49,6 +51,7 @@ def copy(what: Copy, fitness: Fitness) -> tuple[bytes, ...]:
     up = b"../" * len((os.fsencode(what.to) + b"/" + below).rstrip(b"/").split(b"/"))
     return (
         *PROGRAM,
+        *(_NAMES_CHANGES if what.itemized else TELLS_PROGRESS),
         *kept(fitness),
         *((b"--checksum",) if what.by_content else ()),
         *((b"--dry-run",) if what.dry else ()),

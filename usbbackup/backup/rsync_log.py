@@ -19,11 +19,12 @@ _STATS = {
 _VANISHED = re.compile(rb"file has vanished: (.*)")
 _DISCARDED = re.compile(rb"(?:WARNING|ERROR): (.*) failed verification -- update discarded")
 _TROUBLE = re.compile(rb"rsync: \[(\w+)[^]]*\] (.*): [^:]* \((\d+)\)")
-_ATTRIBUTES = re.compile(rb"failed to set |set_acl|rsync_xal_set|l?ch(?:own|grp|mod) |[lf]setxattr")
+_ATTRIBUTES = re.compile(rb"failed to set |[gs]et_acl|rsync_xal_[gs]et|l?ch(?:own|grp|mod) |[lf]setxattr")
 _NOISE = re.compile(
     rb"\s*$|rsync (?:error|warning): |--link-dest arg does not exist|skipping non-regular file|"
     rb"rsync: .*(?:write error: Broken pipe|connection unexpectedly closed|Connection reset)"
 )
+_ITEM = re.compile(rb"([<>ch.*])([fLDS])\S{9} (.*?)//(?: => (.*))?", re.DOTALL)
 _ESCAPED = re.compile(rb"\\#([0-3][0-7]{2})")
 
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
@@ -70,6 +71,7 @@ class Account:
     moved: Moved = Moved(0, 0.0)
     complaints: dict[Kind, list[Complaint]] = field(default_factory=lambda: {kind: [] for kind in Kind})
     missed: int = 0  # how many were missed; the list has the first thousand
+    differing: list[bytes] = field(default_factory=list)  # where they were itemized
 
     def out(self, line: bytes) -> Moved | None:
         """One line of its standard output."""
@@ -79,6 +81,7 @@ class Account:
         for name, pattern in _STATS.items():
             if (found := pattern.match(line)) is not None:
                 setattr(self, name, _number(found[1]))
+        self.differing.extend(item(line))
         return None
 
     def err(self, line: bytes) -> None:
@@ -111,6 +114,20 @@ def progress(line: bytes) -> Moved | None:
     return Moved(copied, max(by_entries, min(float(share), 100.0)), copied * 100 // share if share else None)
 
 
+def item(line: bytes) -> tuple[bytes, ...]:
+    """The entries, no directories, that a line of `--out-format="%i %n//%L"` names as different.
+
+    Two where one became another name of the other.
+
+    >>> item(b".f...p..... d/a\\\\#012b//"), item(b"hf+++++++++ c// => a"), item(b".d..t...... d///")
+    ((b'd/a\\nb',), (b'c', b'a'), ())
+    """
+    if (found := _ITEM.match(line)) is None:
+        return ()
+    names = (found[3], found[4]) if found[1] == b"h" and found[4] else (found[3],)
+    return tuple(_plain(name) for name in names)
+
+
 def complaint(line: bytes) -> Complaint:
     """What a line of rsync's standard error means for the snapshot.
 
@@ -141,7 +158,12 @@ def complaint(line: bytes) -> Complaint:
 def _name(what: bytes) -> str:
     """The name in a complaint: quoted, with control characters as `\\#ooo`."""
     quoted = re.search(rb'"(.*?)(?:","[^"]*)?"[^"]*$', what, re.DOTALL)
-    return safe(_ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), quoted[1] if quoted else what))
+    return safe(_plain(quoted[1] if quoted else what))
+
+
+def _plain(name: bytes) -> bytes:
+    """A name as rsync prints it with --8-bit-output, its control characters as `\\#ooo`."""
+    return _ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), name)
 
 
 def _number(digits: bytes) -> int:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from usbbackup.backup import rsync_commands
 from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.opened import Moved
+from usbbackup.backup.rsync_commands import PACKAGE, PROGRAM, TELLS_PROGRESS, kept
 from usbbackup.backup.rsync_log import Account, Kind, unfit
 from usbbackup.errors import NotNowError, UsbbackupError
 from usbbackup.outcome import Stop
@@ -25,7 +25,7 @@ def arguments(fitness: Fitness, into: bytes) -> tuple[bytes, ...]:
     >>> arguments(Fitness(), b"/tmp/stage")[-3:]
     (b'--sparse', b'./', b'/tmp/stage/')
     """
-    return (*rsync_commands.PROGRAM, *rsync_commands.kept(fitness), b"--sparse", b"./", into + b"/")
+    return (*PROGRAM, *TELLS_PROGRESS, *kept(fitness), b"--sparse", b"./", into + b"/")
 
 
 def _path_of(fd: int) -> bytes:
@@ -53,7 +53,7 @@ async def copy(
         Program(
             arguments(fitness, way),
             env=_ENVIRONMENT,
-            package=rsync_commands.PACKAGE,
+            package=PACKAGE,
             cwd_fd=snapshot,
             stdin=feed,
             sandbox=Sandbox((into,)),

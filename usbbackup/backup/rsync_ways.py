@@ -1,0 +1,133 @@
+"""The ways of filling a stage; each walks the sources once, and notes what everything looks like.
+
+by_manifest    what looks as it did is linked by ourselves, rsync gets the rest
+by_comparison  rsync compares with the last snapshot and writes nothing, while all of that is linked; what
+               differs is taken out again, and rsync gets it
+by_rsync       rsync gets everything, and links by itself (--link-dest); slow, and needs nothing
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from usbbackup.backup import clone, cloning, rsync_commands, rsync_run
+from usbbackup.backup.clone import Order
+from usbbackup.backup.cloning import Filled, Wish
+from usbbackup.backup.engine import Doubtful, Over, Work
+from usbbackup.backup.fitness import Fitness
+from usbbackup.backup.manifest import Manifest, Recorder
+from usbbackup.backup.rsync_commands import Copy
+from usbbackup.backup.rsync_log import Account
+from usbbackup.backup.walk import Group, inside
+from usbbackup.files import Held, nameless
+from usbbackup.outcome import Outcome
+from usbbackup.running import Feed
+
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One transfer into a stage that is empty but for the directories that lead to the sources."""
+
+    work: Work
+    tree: Copy
+    fitness: Fitness
+    recorder: Recorder
+    singles: list[bytes] = field(default_factory=list)  # sources that are single files
+
+    async def by_manifest(self, last: str, before: Manifest) -> Account:
+        """`before` is the manifest of the snapshot in the folder `last`."""
+        await self.work.blocking(self._look)
+        order = self._order(last)
+        filled = await self._cloned(order, before)
+        return await self._rest(order, filled)
+
+    async def by_comparison(self, last: str) -> Account | None:
+        """None where rsync could not compare all of it: then the stage has to be made anew."""
+        order, compared = self._order(last), Copy(self.tree.base, last, itemized=True)
+        walked = asyncio.Event()
+        cloned = asyncio.ensure_future(self._cloned_after(walked, order))
+        try:
+            heard = await rsync_run.run(self.work, compared, self.fitness, self._named(walked))
+            filled = await cloned
+        except Doubtful:
+            raise
+        except Over as over:
+            if over.result.outcome is not Outcome.FAILED:
+                raise
+            return None
+        finally:
+            cloned.cancel()
+            await asyncio.gather(cloned, return_exceptions=True)  # nobody writes to the stage any more
+        if heard.missed:
+            return None
+        base = inside(self.tree.base)
+        differing = sorted({base + name for name in heard.differing if name != b"."})
+        await self.work.blocking(self._leave_to_rsync, order, differing)
+        return await self._rest(order, Filled(filled.linked - len(differing), filled.listed + len(differing)))
+
+    async def by_rsync(self) -> Account:
+        """Everything."""
+        return await rsync_run.run(self.work, self.tree, self.fitness, self._named())
+
+    async def _cloned_after(self, walked: asyncio.Event, order: Order) -> Filled:
+        await walked.wait()
+        return await self._cloned(order, None)
+
+    async def _cloned(self, order: Order, before: Manifest | None) -> Filled:
+        known = None if before is None else before.file
+        wish = Wish(order, self.recorder.flush(), known, tuple(self.singles), self.recorder.files)
+        return await cloning.cloned(self.work, wish)
+
+    def _order(self, last: str) -> Order:
+        return Order(
+            self.work.job_fd, self.tree.to, last, len(inside(self.tree.base)), nameless(), nameless()
+        )
+
+    def _leave_to_rsync(self, order: Order, paths: list[bytes]) -> None:
+        clone.leave_to_rsync(order, Manifest(self.recorder.file), paths)
+
+    async def _rest(self, order: Order, filled: Filled) -> Account:
+        """Let rsync copy, or link, what is on the list."""
+        self.work.request.log(f"{filled.linked} linked, {filled.listed} left to rsync")
+        if not os.fstat(order.listed.fd).st_size:
+            return Account()
+        return await rsync_run.run(self.work, self.tree, self.fitness, contents(order.listed))
+
+    def _look(self) -> None:
+        for _ in self._walk():
+            pass
+
+    def _walk(self) -> Iterator[Group]:
+        for group in self.work.scan.groups(closely=True):
+            self.recorder.add(group)
+            if group.directory is None:
+                self.singles.extend(group.names)
+            yield group
+
+    def _named(self, walked: asyncio.Event | None = None) -> Feed:
+        """All names, for rsync; `walked` is set once they are known."""
+        loop = asyncio.get_running_loop()
+
+        def feed(out: BinaryIO) -> None:
+            for group in self._walk():
+                out.write(rsync_commands.named(group, self.tree.base))
+            if walked is not None:
+                loop.call_soon_threadsafe(walked.set)
+
+        return feed
+
+
+def contents(file: Held) -> Feed:
+    """What is in a file, for rsync."""
+
+    def feed(out: BinaryIO) -> None:
+        at = 0
+        while chunk := os.pread(file.fd, _CHUNK, at):
+            at += len(chunk)
+            out.write(chunk)
+
+    return feed
