@@ -57,6 +57,14 @@ def test_where_there_is_no_directory_that_is_said(tmp_path: Path) -> None:
     assert found(tmp_path) == []
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_of_a_home_that_is_closed_to_us_that_is_told(tmp_path: Path, tree: EncryptedTree) -> None:
+    tree.lower.parent.chmod(0)
+    with pytest.raises(UsbbackupError, match="david cannot: Permission denied"):
+        found(tmp_path)
+    tree.lower.parent.chmod(0o700)
+
+
 def test_the_login_passphrase_and_the_mount_passphrase_open_it(tree: EncryptedTree) -> None:
     home = with_keys(tree)
     assert home.unlocked(LOGIN, mount=False) == tree.keys

@@ -200,6 +200,17 @@ def test_what_may_not_be_read_is_named(tree: EncryptedTree, to: Path) -> None:
     tree.path("folder").chmod(0o700)
 
 
+def test_attributes_of_a_file_that_may_not_be_written_to_come_back(tree: EncryptedTree, to: Path) -> None:
+    path = tree.write("file", b"x")
+    try:
+        os.setxattr(path, "user.note", b"kept")
+    except OSError:
+        pytest.skip("the file system for temporary files has no extended attributes")
+    path.chmod(0o400)
+    assert recovered(tree, to).bare == 0
+    assert os.getxattr(to / "file", "user.note") == b"kept"
+
+
 def test_a_folder_too_deep_is_named(tree: EncryptedTree, to: Path) -> None:
     folder, made = os.open(tree.lower, DIRECTORY), []
     for _ in range(DEEPEST + 1):

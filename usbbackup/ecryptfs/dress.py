@@ -18,9 +18,9 @@ def opened(file: int, status: os.stat_result, lower: int | None = None) -> bool:
     mode = stat.S_IMODE(status.st_mode)
     return all(
         [
+            lower is None or _kept(lambda: _attributes(lower, file)),  # before the mode may forbid it
             os.geteuid() != 0 or _kept(lambda: os.fchown(file, status.st_uid, status.st_gid)),
             _kept(lambda: os.fchmod(file, mode)),
-            lower is None or _kept(lambda: _attributes(lower, file)),
             _kept(lambda: os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))),
         ]
     )

@@ -103,15 +103,30 @@ def found(directory: Path) -> list[EncryptedHome]:
             return [EncryptedHome(directory)]
     except OSError as error:
         raise UsbbackupError(f"{safe(str(directory))} cannot be read: {error.strerror}") from error
-    return sorted(_below(directory), key=lambda home: home.lower)
+    closed: dict[Path, OSError] = {}
+    homes = sorted(_below(directory, closed), key=lambda home: home.lower)
+    if closed and not homes:
+        place, why = next(iter(closed.items()))
+        raise UsbbackupError(
+            f"there is no encrypted home in {safe(str(directory))} that can be read; "
+            f"{safe(str(place))} cannot: {why.strerror}",
+            "if it belongs to somebody else, give the command as that user, or with sudo",
+        )
+    return homes
 
 
-def _below(top: Path) -> Iterator[EncryptedHome]:
+def _below(top: Path, closed: dict[Path, OSError]) -> Iterator[EncryptedHome]:
+    """Breadth first; what cannot be read is added to `closed`."""
     todo = [(top, 0)]
     for looked, (directory, depth) in enumerate(todo):
         if looked >= _DIRECTORIES:
             return
-        for name in _folders(directory):
+        try:
+            names = _folders(directory)
+        except OSError as error:
+            closed[directory] = error
+            continue
+        for name in names:
             if name == LOWER:
                 yield EncryptedHome(directory / name)
             elif depth < _DEPTH:
@@ -119,11 +134,8 @@ def _below(top: Path) -> Iterator[EncryptedHome]:
 
 
 def _folders(directory: Path) -> list[str]:
-    try:
-        with os.scandir(directory) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except PermissionError:  # not ours, and so no home of ours
-        return []
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
 def _is_lower(directory: Path) -> bool:

@@ -112,7 +112,11 @@ class Walk:
         return sorted(self._wanted.paths - self._met)
 
     def __iter__(self) -> Iterator[Step]:
-        frames = [self._frame((), os.dup(self._top), None)]
+        try:
+            frames = [self._frame((), os.dup(self._top), None)]
+        except OSError as error:
+            yield Unread((), f"cannot be read: {error.strerror}")
+            return
         try:
             while frames:
                 yield from self._next(frames)
