@@ -107,6 +107,10 @@ class FakeLookups:
         """The devices of a mounted btrfs."""
         return self.members.get(uuid, frozenset())
 
+    def boot_id(self) -> str:
+        """Always the same boot."""
+        return "b00t"
+
 
 class DirectoryDrive:
     """A directory that passes for a USB stick with one partition.

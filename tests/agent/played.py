@@ -18,7 +18,10 @@ from usbbackup.config import Config, DriveConfig, JobConfig
 from usbbackup.drives import enrolment
 from usbbackup.drives.host import Host
 from usbbackup.drives.monitor import LookAgain
-from usbbackup.errors import ConfigError
+from usbbackup.drives.mounter import MOUNTER
+from usbbackup.drives.udev import Device
+from usbbackup.drives.udisks import BusyError
+from usbbackup.errors import ConfigError, NotNowError
 from usbbackup.history import History, RunRecord
 from usbbackup.otp import Pid, call, cast, start, stop
 from usbbackup.outcome import Stop
@@ -77,11 +80,16 @@ class Running:
     """A program that runs until the test, or a wish to stop, ends it."""
 
     program: Program
+    on_stdout: Callable[[bytes], None] | None = None
     ended: "asyncio.Future[Ended]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def job(self) -> str:
         return str(self.program.env["USBBACKUP_JOB"])
+
+    def say(self, words: bytes) -> None:
+        assert self.on_stdout is not None
+        self.on_stdout(words)
 
     def end(self, code: int = 0, left: tuple[int, ...] = ()) -> None:
         if not self.ended.done():
@@ -100,11 +108,11 @@ class PlayedPrograms:
         program: Program,
         *,
         stop: Stop,
-        on_stdout: object = None,
+        on_stdout: Callable[[bytes], None] | None = None,
         on_stderr: object = None,
         on_start: Callable[[int, int], None] | None = None,
     ) -> Ended:
-        running = Running(program)
+        running = Running(program, on_stdout)
         stop.on_set(lambda: running.end(-15))
         self.now.append(running)
         self.started.put_nowait(running)
@@ -112,6 +120,49 @@ class PlayedPrograms:
             return await running.ended
         finally:
             self.now.remove(running)
+
+
+class PlayedDisks:
+    """A UDisks2 that does to played drives what the real one does to real ones."""
+
+    def __init__(self) -> None:
+        self.drives: list[DirectoryDrive] = []
+        self.asked: list[str] = []
+        self.refuses: NotNowError | None = None
+        self.held = False  # by some program
+        self.has_switch = True
+        self.opens: Callable[[bytes], None] = lambda secret: None
+
+    async def mount(self, device: Device) -> None:
+        self._ask("mount", device)
+        self._of(device).mount()
+
+    async def unmount(self, device: Device) -> None:
+        self._ask("unmount", device)
+        if self.held:
+            raise BusyError("something holds it")
+        self._of(device).unmount()
+
+    async def unlock(self, container: Device, secret: bytes) -> None:
+        self._ask("unlock", container)
+        self.opens(secret)
+
+    async def lock(self, container: Device) -> None:
+        self._ask("lock", container)
+
+    async def power_off(self, device: Device) -> bool:
+        self._ask("power off", device)
+        if self.has_switch:
+            self._of(device).pull()
+        return self.has_switch
+
+    def _ask(self, verb: str, device: Device) -> None:
+        self.asked.append(verb)
+        if self.refuses is not None:
+            raise self.refuses
+
+    def _of(self, device: Device) -> DirectoryDrive:
+        return next(drive for drive in self.drives if drive.device.sys_name == device.sys_name)
 
 
 class Silent:
@@ -143,6 +194,7 @@ class Play:
         self.paths = Paths.of(self.env)
         self.config = Config(jobs=jobs, **({"drives": drives} if drives else {}))  # type: ignore[arg-type]
         self.programs = PlayedPrograms()
+        self.disks = PlayedDisks()
         self.manager = Silent()
         self.host = Host("1a2b3c4d", "host", "david")
         self.world = self.new_world()
@@ -160,6 +212,7 @@ class Play:
             programs=self.programs,
             manager=self.manager,
             host=self.host,
+            disks=self.disks,
         )
 
     def _load(self) -> Config:
@@ -172,6 +225,7 @@ class Play:
         root = self.directory / name
         root.mkdir()
         drive = DirectoryDrive(self.udev, self.mounts, root, **more)  # type: ignore[arg-type]
+        self.disks.drives.append(drive)
         if enrolled:
             self.enrol(drive)
         return drive
@@ -234,6 +288,20 @@ class Agent:
         """Wait until drives have been tried and the dispatcher has heard of it."""
         await call(self.world.registry.via(MONITOR), "settled", None)
         await call(self.world.registry.via(DISPATCHER), "picture", None)
+
+    async def busy(self) -> None:
+        """Let udev's news be gathered; wait until what is done beside the mailboxes is done and told."""
+        self.play.clock.pass_by(0.3)
+        await self.quiet()
+        while self._beside() and not self.play.programs.now:
+            await asyncio.wait(self._beside(), timeout=20)
+            await self.quiet()
+        await self.settled()
+        await self.quiet()
+
+    def _beside(self) -> set[asyncio.Task[None]]:
+        mounter = self.world.registry.whereis(MOUNTER)
+        return set() if mounter is None else set(mounter.server._tasks)  # type: ignore[union-attr]
 
     async def look_again(self) -> None:
         cast(self.world.registry.via(MONITOR), LookAgain())

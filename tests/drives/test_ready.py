@@ -151,7 +151,9 @@ def test_the_locked_container_of_an_enrolled_drive_is_recognised():
     record = Enrolled(
         **{name: getattr(RECORD, name) for name in RECORD.__struct_fields__} | {"luks_uuid": "0uter"}
     )
-    assert decision(devices=[container], records=[record]).reason == "/dev/sdb1 is there, but locked."
+    found = decision(devices=[container], records=[record])
+    assert found.reason == "The drive 'backup' (/dev/sdb1) is plugged in, but locked."
+    assert found.why is Why.LOCKED
 
 
 def test_an_unlocked_container_is_seen_through_its_inner_file_system():

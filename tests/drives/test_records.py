@@ -209,3 +209,11 @@ def test_whatever_bytes_are_changed_they_are_records_or_an_error_and_the_file_st
             records.put(ONE)
         assert records.path.read_bytes() == spoiled
     records.path.unlink()
+
+
+def test_a_drive_is_noted_as_ejected_for_one_stay_and_that_is_taken_back(records):
+    records.put(ONE)
+    records.eject(ONE.uuid, "b00t/12")
+    assert records.read()[ONE.uuid].ejected == "b00t/12"
+    records.eject(ONE.uuid, None)
+    assert records.read() == {ONE.uuid: ONE}

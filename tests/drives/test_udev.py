@@ -129,6 +129,23 @@ def test_a_mapped_device_is_on_usb_where_what_it_is_built_on_is(sysfs, stick, la
     assert found.disk == lower.name
 
 
+@pytest.mark.parametrize(
+    ("name", "outer"),
+    [
+        ("CRYPT-LUKS2-6f1c2d9e6f2b4a0e9a553c3f0a6b7d11-luks-x", "6f1c2d9e-6f2b-4a0e-9a55-3c3f0a6b7d11"),
+        ("CRYPT-LUKS1-6f1c2d9e6f2b4a0e9a553c3f0a6b7d11-x", "6f1c2d9e-6f2b-4a0e-9a55-3c3f0a6b7d11"),
+        ("LVM-6f1c2d9e6f2b4a0e9a553c3f0a6b7d11-x", None),
+        ("CRYPT-PLAIN-x", None),
+    ],
+)
+def test_what_is_inside_an_open_container_knows_its_uuid(sysfs, stick, name, outer):
+    mapped = sysfs.disk("devices/virtual/block/dm-7")
+    (mapped / "dm").mkdir()
+    (mapped / "dm/uuid").write_text(f"{name}\n")
+    found = describe(STICK | {"DEVTYPE": "disk", "DEVNAME": "/dev/dm-7"}, mapped)
+    assert found.luks_uuid == outer
+
+
 def test_a_mapped_device_of_the_machines_own_disk_is_not_on_usb(sysfs, inner, stick):
     upper = sysfs.disk("devices/virtual/block/dm-0")
     sysfs.build(upper, inner)

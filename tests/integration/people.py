@@ -26,7 +26,7 @@ class Code:
             shutil.copytree(
                 REPOSITORY / package, directory / package, ignore=shutil.ignore_patterns("__pycache__")
             )
-        for name in _required("usbbackup"):
+        for name in (*_required("usbbackup"), "dbus-fast"):
             for file in importlib.metadata.files(name) or ():
                 if file.suffix != ".pyc" and ".." not in file.parts:
                     (directory / file).parent.mkdir(parents=True, exist_ok=True)

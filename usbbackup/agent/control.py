@@ -17,9 +17,10 @@ from usbbackup.agent.status import run_record, tree_record
 from usbbackup.agent.varlink_server import Handler, VarlinkServer
 from usbbackup.agent.world import World
 from usbbackup.drives.monitor import LookAgain
-from usbbackup.errors import ConfigError, NotNowError
+from usbbackup.drives.mounter import MOUNTER, Eject
+from usbbackup.errors import ConfigError, NotNowError, UsbbackupError
 from usbbackup.offload import in_thread
-from usbbackup.otp import CallTimeoutError, Server, Target, call, cast, tree
+from usbbackup.otp import CallTimeoutError, ExitedError, Server, Target, call, cast, tree
 
 SPACE_SECONDS = 2.0  # a drive that hangs does not tell its free space, and must not hold up the answer
 SETTLE_SECONDS = 5.0  # what is asked only to be shown does not wait longer for drives that are being tried
@@ -48,6 +49,7 @@ class Control(Server):
             "About": self.about,
             "Enrol": self.enrol,
             "Forget": self.forget,
+            "Eject": self.eject,
             "Snapshots": self.snapshots,
             "Watch": self.watch,
         }
@@ -130,6 +132,20 @@ class Control(Server):
         sighting = enrolling.forget(self._world, (await self._picture()).sightings, parameters["drive"])
         await self._settled()
         return {"drive": enrolling.forgotten(await self._picture(), sighting)}
+
+    async def eject(self, parameters: Answer) -> Answer:
+        """Make a drive safe to unplug."""
+        sighting = desk.sighting_named((await self._picture()).sightings, parameters["drive"])
+        desk.refuse_while_running(running(self._world, sighting.uuid), sighting)
+        try:
+            told = await call(self._world.registry.via(MOUNTER), Eject(sighting.uuid), None)
+        except ExitedError:
+            told = NotNowError(
+                "what ejects drives has ended; see the journal", "eject it in the file manager"
+            )
+        if isinstance(told, UsbbackupError):
+            raise told
+        return {"drive": desk.drive(await self._picture(), sighting), "message": told}
 
     async def snapshots(self, parameters: Answer) -> AsyncIterator[Answer]:
         """What the drives hold that are plugged in, in several answers."""

@@ -16,12 +16,14 @@ from usbbackup.agent.messages import Message
 from usbbackup.agent.systemd import Systemd, watchdog_seconds
 from usbbackup.agent.tree import MONITOR, tree
 from usbbackup.agent.world import World
+from usbbackup.bus import session_bus, system_bus
 from usbbackup.clock import SystemClock, Timer
 from usbbackup.config import Config, load
 from usbbackup.drives.host import this_host
 from usbbackup.drives.mounts import KernelMountTable
 from usbbackup.drives.survey import KernelLookups
 from usbbackup.drives.udev import KernelUdev
+from usbbackup.drives.udisks import UDisks
 from usbbackup.errors import ConfigError, Exit, NotNowError, UsbbackupError
 from usbbackup.otp import Pid, call, start, stop
 from usbbackup.paths import Paths
@@ -35,6 +37,8 @@ def real_world(env: Mapping[str, str], config: Config | None = None) -> World:
     """This machine, with the user's configuration or another one. Raises ConfigError where it is wrong."""
     paths = Paths.of(env)
     clock = SystemClock()
+
+    system = system_bus(env)
 
     def read() -> Config:
         return load(paths.config_file, paths.home)
@@ -51,6 +55,9 @@ def real_world(env: Mapping[str, str], config: Config | None = None) -> World:
         programs=SystemPrograms(clock, env),
         manager=Systemd(env),
         host=this_host(paths.data),
+        system_bus=system,
+        session_bus=session_bus(env),
+        disks=UDisks(system),
     )
 
 
@@ -84,6 +91,7 @@ async def live(world: World) -> int:
             story.critical(gives_up, root.reason, extra={"kind": Message.GIVES_UP})
             return Exit.BUG
         await stop(root, "shutdown")
+        await world.close()
     return Exit.DONE
 
 

@@ -16,7 +16,7 @@ from usbbackup.clock import rfc3339
 from usbbackup.config import Config, JobConfig
 from usbbackup.drives.admit import Ready
 from usbbackup.drives.monitor import Sighting
-from usbbackup.drives.ready import Absent, Refused, Waiting
+from usbbackup.drives.ready import Absent, Ejected, Refused, Waiting
 from usbbackup.drives.resolve import resolve
 from usbbackup.drives.survey import Space, space
 from usbbackup.errors import (
@@ -79,6 +79,22 @@ def drives(picture: Picture, space: Space = space) -> list[Record]:
         drive_record(drive_view(s, s.uuid in picture.busy, picture.locked.get(s.uuid), space))
         for s in picture.sightings
     ]
+
+
+def drive(picture: Picture, sighting: Sighting) -> Record:
+    """One drive as it is now, or as it was where it is in the picture no more."""
+    now = (record for record in drives(picture, nothing_known) if record["uuid"] == sighting.uuid)
+    return next(now, None) or drive_record(drive_view(sighting, space=nothing_known))
+
+
+def refuse_while_running(orders: Sequence[Order], sighting: Sighting) -> None:
+    """A drive that something runs on is not let go of. Raises NotNowError."""
+    if orders:
+        job = orders[0].job.name
+        raise NotNowError(
+            f"job '{job}' runs on the drive '{safe(sighting.name)}'",
+            f"wait for its end, or end it: usbbackup cancel {job}",
+        )
 
 
 def chosen(
@@ -169,7 +185,7 @@ def goes_to(config: Config, job: JobConfig, sighting: Sighting) -> bool:
     return any(entry.name == sighting.verdict.drive.name for entry in config.drives_of(job))
 
 
-_NEAREST = (Waiting, Refused, Absent)  # to being ready
+_NEAREST = (Waiting, Refused, Ejected, Absent)  # to being ready
 
 
 def not_ready(sightings: Iterable[Sighting]) -> UsbbackupError:

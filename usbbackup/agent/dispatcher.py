@@ -22,6 +22,7 @@ from usbbackup.clock import Timer
 from usbbackup.config import JobConfig
 from usbbackup.drives.admit import Ready
 from usbbackup.drives.monitor import Decision, Seen, Sighting
+from usbbackup.drives.mounter import MOUNTER, Handled, LetGo
 from usbbackup.drives.ready import Absent, Refused, Waiting, Why
 from usbbackup.history import History, new_run_id
 from usbbackup.otp import (
@@ -35,6 +36,7 @@ from usbbackup.otp import (
     Sender,
     Server,
     Target,
+    cast,
     monitor,
     start_child,
 )
@@ -51,6 +53,7 @@ class Attached:
 
     sighting: Sighting
     attachment: str
+    let_go: bool = False  # its jobs are done, and it was told so
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,9 @@ class Dispatcher(Server):
                 self._secretless.pop((order.job.name, order.attachment), None)
                 self._remember(order, result)
                 self.note(result.outcome, result.message, order.drive.uuid, order.job.name)
+            case Handled(uuid, name, what, sentence):
+                story.info("drive '%s': %s", safe(name), sentence, extra={"drive": uuid})
+                self.note(what, sentence, uuid)
             case "configuration":
                 self.verdicts.clear()
                 await self._dispatch_all()
@@ -233,6 +239,7 @@ class Dispatcher(Server):
         for job in self._jobs_of(attached.sighting):
             if self._world.registry.whereis(("run", uuid, job.name)) is None:
                 await self._consider(job, attached)
+        await self._let_go_if_done(attached)
         self._arm(min((v.next_due for v in self._current() if v.next_due is not None), default=None))
 
     def _jobs_of(self, sighting: Sighting) -> list[JobConfig]:
@@ -250,6 +257,17 @@ class Dispatcher(Server):
         self.note("due" if verdict.due else "not due", verdict.reason, uuid, job.name, attached.attachment)
         if verdict.due:
             await self._start(self._order(job, attached))
+
+    async def _let_go_if_done(self, attached: Attached) -> None:
+        """`after` has its turn when this stay brought a backup and nothing is to be tried again."""
+        uuid, entry = attached.sighting.uuid, attached.sighting.verdict.drive
+        if entry.after == "keep" or attached.let_go or running(self._world, uuid):
+            return
+        pasts = [await self._past(job.name, attached) for job in self._jobs_of(attached.sighting)]
+        ends = [past.outcomes[-1][0] for past in pasts if past.outcomes]
+        if due.is_done(ends):
+            attached.let_go = True
+            cast(self._world.registry.via(MOUNTER), LetGo(uuid))
 
     async def _past(self, job: str, attached: Attached) -> due.Past:
         """What the history says, or what is remembered here, where it could not be written."""
@@ -289,6 +307,8 @@ class Dispatcher(Server):
         started = await start_child(self._runs, spec)
         if isinstance(started, Pid):
             self._running[monitor(started)] = order
+        if (attached := self.attached.get(order.drive.uuid)) is not None:
+            attached.let_go = False
 
     async def _wished(self, wish: Wish, job: JobConfig, uuid: str) -> Order | NotFound:
         """Start a run because the user says so; the one that runs already serves as well."""

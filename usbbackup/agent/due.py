@@ -45,6 +45,15 @@ def judge(every: float | None, past: Past, now: float) -> Verdict:
     return _periodic(every, past.last_good, now)
 
 
+def is_done(ends: Sequence[Outcome]) -> bool:
+    """Is a drive done with, for now, from how the last run of each job in this stay ended?
+
+    Where nothing was backed up it may have been plugged in for another reason, as to get a file back.
+    """
+    tried_again = (Outcome.FAILED, Outcome.INTERRUPTED)
+    return any(end.good for end in ends) and not any(end in tried_again for end in ends)
+
+
 def _periodic(every: float, last_good: float | None, now: float) -> Verdict:
     if last_good is None:
         return Verdict(True, "there is no backup on this drive yet")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from usbbackup.agent import desk
 from usbbackup.agent.desk import Answer, Picture, Record
-from usbbackup.agent.status import drive_record, drive_view
 from usbbackup.agent.world import World
 from usbbackup.config import DriveConfig
 from usbbackup.drives import enrolment
@@ -47,7 +46,7 @@ def enrol(
 def enrolled(after: Picture, sighting: Sighting, needed: RootOwnedError | None) -> Answer:
     """What came of a wish to enrol: the drive as it is now, or the one command that root must run before."""
     return {
-        "drive": _record(after, sighting),
+        "drive": desk.drive(after, sighting),
         "command": list(needed.command) if needed and needed.command else None,
         "message": needed and needed.message,
         "hint": needed and needed.hint,
@@ -65,13 +64,7 @@ def forget(world: World, sightings: Sequence[Sighting], word: str) -> Sighting:
 
 def forgotten(after: Picture, sighting: Sighting) -> Record:
     """The drive as it is now."""
-    return _record(after, sighting) | {"enrolled": False}
-
-
-def _record(after: Picture, sighting: Sighting) -> Record:
-    """A drive that is neither here nor enrolled is in no picture: it is shown as it was."""
-    now = (record for record in desk.drives(after, desk.nothing_known) if record["uuid"] == sighting.uuid)
-    return next(now, None) or drive_record(drive_view(sighting, space=desk.nothing_known))
+    return desk.drive(after, sighting) | {"enrolled": False}
 
 
 def _orphans(world: World, sightings: Sequence[Sighting]) -> list[Sighting]:

@@ -15,6 +15,7 @@ from usbbackup.agent.world import World
 from usbbackup.backup.snapshots import Ask
 from usbbackup.config import Config
 from usbbackup.drives.monitor import Sighting, verdicts
+from usbbackup.drives.mounter import ejected
 from usbbackup.drives.ready import Candidate, Verdict, Waiting, Why
 from usbbackup.drives.survey import space
 from usbbackup.errors import ConfigError, NotNowError
@@ -111,8 +112,18 @@ def answer(env: Mapping[str, str], method: str, parameters: Answer) -> Answer:
         case "Forget":
             sighting = enrolling.forget(world, seen.sightings, parameters["drive"])
             return {"drive": enrolling.forgotten(picture(world), sighting)}
+        case "Eject":
+            return asyncio.run(_eject(world, desk.sighting_named(seen.sightings, parameters["drive"])))
         case _:
             raise ValueError(f"{method} needs an agent")
+
+
+async def _eject(world: World, sighting: Sighting) -> Answer:
+    try:
+        message = await ejected(sighting, world, power_off=True, lock=True)
+    finally:
+        await world.close()
+    return {"drive": desk.drive(picture(world), sighting), "message": message}
 
 
 def snapshots(env: Mapping[str, str], parameters: Answer, ask: Ask | None) -> list[Answer]:

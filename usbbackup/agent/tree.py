@@ -9,6 +9,7 @@ from usbbackup.agent.historian import Historian
 from usbbackup.agent.run import DISPATCHER, HISTORIAN
 from usbbackup.agent.world import World
 from usbbackup.drives.monitor import Monitor
+from usbbackup.drives.mounter import MOUNTER, Mounter
 from usbbackup.otp import ChildSpec, DynamicSupervisor, Pools, Supervisor
 
 MONITOR = "monitor"
@@ -25,10 +26,21 @@ def tree(world: World, *, scheduled: bool = True, listening: bool = True) -> Sup
         ChildSpec(HISTORIAN, lambda: Historian(world), name=HISTORIAN),
         ChildSpec("pools", lambda: pools, type="supervisor"),
         ChildSpec(RUNS, lambda: DynamicSupervisor(clock=world.clock), type="supervisor", name=RUNS),
+        ChildSpec("desktop", lambda: desktop(world), "transient", type="supervisor"),
         ChildSpec(DISPATCHER, lambda: Dispatcher(world, pools, runs, scheduled=scheduled), name=DISPATCHER),
         ChildSpec("control", lambda: Control(world, registry.via(MONITOR))),
-        ChildSpec(MONITOR, lambda: Monitor(world, dispatcher), name=MONITOR),
+        ChildSpec(MONITOR, lambda: Monitor(world, dispatcher, registry.via(MOUNTER)), name=MONITOR),
     ]
     if not listening:
-        children = [child for child in children if child.id != "control"]
+        children = [child for child in children if child.id not in ("control", "desktop")]
     return Supervisor(children, "rest_for_one", clock=world.clock, registry=registry)
+
+
+def desktop(world: World) -> Supervisor:
+    """What makes life easier; without it, backups go on: where it fails too often, it is left out."""
+    registry = world.registry
+    monitor, dispatcher = registry.via(MONITOR), registry.via(DISPATCHER)
+    children = [
+        ChildSpec(MOUNTER, lambda: Mounter(world, monitor, [dispatcher]), name=MOUNTER),
+    ]
+    return Supervisor(children, "one_for_one", clock=world.clock, registry=registry)

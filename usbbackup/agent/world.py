@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from usbbackup.agent.events import Hub
 from usbbackup.agent.systemd import Manager
+from usbbackup.bus import Bus, NoBus
 from usbbackup.clock import Clock
 from usbbackup.config import Config, DriveConfig
 from usbbackup.drives.host import Host
@@ -13,6 +14,7 @@ from usbbackup.drives.mounts import MountTable
 from usbbackup.drives.ready import Lookups
 from usbbackup.drives.records import Records
 from usbbackup.drives.udev import Udev
+from usbbackup.drives.udisks import Disks, UDisks
 from usbbackup.otp import Pid, Registry
 from usbbackup.paths import Paths
 from usbbackup.programs import Programs
@@ -33,6 +35,9 @@ class World:
     programs: Programs
     manager: Manager
     host: Host
+    system_bus: Bus = field(default_factory=NoBus)
+    session_bus: Bus = field(default_factory=NoBus)
+    disks: Disks = field(default_factory=lambda: UDisks(NoBus()))
     hub: Hub = field(default_factory=Hub)
     registry: Registry = field(default_factory=Registry)
     pid: int = field(default_factory=os.getpid)
@@ -48,3 +53,8 @@ class World:
     def records(self) -> Records:
         """What is enrolled."""
         return Records(self.paths.drives_file)
+
+    async def close(self) -> None:
+        """Let go of the buses."""
+        await self.system_bus.close()
+        await self.session_bus.close()

@@ -1,43 +1,14 @@
-"""Passphrases: asked of the user's own passcommand, kept in memory, handed on through a pipe only.
+"""The passphrase of a repository, or a run that waits for it."""
 
-Not in arguments, environment or logs: the passcommand's output is never shown, also not where it fails.
-"""
-
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from usbbackup.clock import Clock
 from usbbackup.outcome import Outcome, Result, Stop
-from usbbackup.programs import Program, Programs
-from usbbackup.running import FIRMLY
+from usbbackup.passcommand import NO_SECRET, NoSecret, Secret, passphrase
+from usbbackup.programs import Programs
 
-TIME_LIMIT = 60.0  # seconds; a keyring may be asking the user for its password meanwhile
-_LONGEST = 4096  # bytes; a pipe holds that much with nobody reading yet (pipe(7))
-
-
-@dataclass(frozen=True)
-class Secret:
-    """A passphrase; does not show itself."""
-
-    value: bytes = field(repr=False)
-
-    @contextmanager
-    def readable(self) -> Iterator[int]:
-        """A descriptor that the passphrase can be read from, once."""
-        reader, writer = os.pipe()
-        try:
-            os.write(writer, self.value)
-        finally:
-            os.close(writer)
-        try:
-            yield reader
-        finally:
-            os.close(reader)
-
-
-NO_SECRET = Secret(b"")
+__all__ = ["NO_SECRET", "Secret", "WaitingForSecret", "ask"]
 
 
 @dataclass(frozen=True)
@@ -61,30 +32,9 @@ async def ask(
     stop: Stop,
     on_start: Callable[[int, int], None] | None = None,
 ) -> Secret | WaitingForSecret:
-    """Run the passcommand as in a login shell; its whole output, less the last newline, is the passphrase.
-
-    A wish to stop ends it; the caller then looks at `stop`. Raises UsbbackupError where it is not installed.
-    """
-    chunks: list[bytes] = []
-    limit = Stop()
-    stop.on_set(end := lambda: limit.set(Outcome.CANCELLED, "the run was asked to stop"))
-    timer = clock.later(TIME_LIMIT, lambda: limit.set(Outcome.FAILED, "took too long"))
-    try:
-        program = Program(passcommand, stopping=FIRMLY)
-        ended = await programs.run(program, stop=limit, on_stdout=chunks.append, on_start=on_start)
-    finally:
-        timer.cancel()
-        stop.off(end)
-    if limit:
-        return WaitingForSecret.because(f"did not answer within {TIME_LIMIT:.0f} seconds")
-    if ended.code != 0:
-        return WaitingForSecret.because(ended.how)
-    return _secret(b"".join(chunks).removesuffix(b"\n"))
-
-
-def _secret(value: bytes) -> Secret | WaitingForSecret:
-    if not value:
-        return WaitingForSecret.because("printed nothing")
-    if len(value) > _LONGEST:
-        return WaitingForSecret.because(f"printed more than {_LONGEST} bytes")
-    return Secret(value)
+    """Ask the passcommand. A wish to stop ends it. Raises UsbbackupError where it is not installed."""
+    match await passphrase(passcommand, programs, clock, stop, on_start):
+        case NoSecret(reason):
+            return WaitingForSecret.because(reason)
+        case secret:
+            return secret

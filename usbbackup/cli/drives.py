@@ -1,4 +1,4 @@
-"""`usbbackup drives`: list, enrol and forget drives."""
+"""`usbbackup drives`: list, enrol, forget and eject drives."""
 
 import argparse
 import shlex
@@ -13,11 +13,11 @@ from usbbackup.text import safe
 if TYPE_CHECKING:
     from usbbackup.cli.main import Terminal
 
-HELP = "list drives, enrol one for your backups, or forget one"
+HELP = "list drives, enrol one for your backups, forget or eject one"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The three ways to use it."""
+    """The four ways to use it."""
     json = argparse.ArgumentParser(add_help=False)
     json.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="answer in JSON")
     parser.add_argument("--json", action="store_true", help="answer in JSON")
@@ -34,15 +34,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     back = "take that back; nothing on the drive changes"
     forget = verbs.add_parser("forget", parents=[json], help=back, description=f"{back.capitalize()}.")
     forget.add_argument("drive", metavar="D", help=f"{shown.D}; it need not be plugged in")
+    safe_to = "make a drive safe to unplug: unmount it, lock it, switch it off; nothing is done by force"
+    eject = verbs.add_parser("eject", parents=[json], help=safe_to, description=f"{safe_to.capitalize()}.")
+    eject.add_argument("drive", metavar="D", help=shown.D)
 
 
 def run(args: argparse.Namespace, terminal: "Terminal") -> int:
-    """List, enrol or forget."""
+    """List, enrol, forget or eject."""
     match args.verb:
         case "enrol":
             enrol(terminal, args.drive, read_only=args.read_only, as_json=args.json)
         case "forget":
             _forget(args, terminal)
+        case "eject":
+            _eject(args, terminal)
         case _:
             drives = asked(terminal, "Drives", SHORT)["drives"]
             terminal.json(drives) if args.json else shown.drives(drives, terminal)
@@ -71,6 +76,14 @@ def _forget(args: argparse.Namespace, terminal: "Terminal") -> None:
         terminal.json(drive)
     else:
         terminal.say(f"{_called(drive)} is forgotten; its backups stay on it, no more are written")
+
+
+def _eject(args: argparse.Namespace, terminal: "Terminal") -> None:
+    made = asked(terminal, "Eject", drive=args.drive)
+    if args.json:
+        terminal.json(made["drive"])
+    else:
+        terminal.say(f"{_called(made['drive'])}: {safe(made['message'])}")
 
 
 def _called(drive: Answer) -> str:

@@ -79,6 +79,7 @@ def _record(
     same = old is not None and old.token == found.token
     return Enrolled(
         uuid=str(device.fs_uuid),
+        luks_uuid=device.luks_uuid,
         token=found.token,
         serial=device.serial,
         label=device.fs_label or "",

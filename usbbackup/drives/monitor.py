@@ -13,7 +13,7 @@ from usbbackup.drives.admit import Ready, admit
 from usbbackup.drives.host import Host
 from usbbackup.drives.mounts import MountTable
 from usbbackup.drives.pin import Pin, readable
-from usbbackup.drives.ready import Absent, Candidate, Lookups, Refused, Verdict, Waiting, Why, decide
+from usbbackup.drives.ready import Absent, Candidate, Ejected, Lookups, Refused, Verdict, Waiting, Why, decide
 from usbbackup.drives.records import Records
 from usbbackup.drives.udev import Changed, Device, Udev
 from usbbackup.errors import ConfigError
@@ -24,7 +24,7 @@ _TROUBLE = frozenset({Why.READ_ONLY, Why.STOPPED, Why.WRITE_FAILED, Why.NO_ANSWE
 QUIET_SECONDS = 0.3  # udev tells of one plug in several events; mounts are looked at at once
 PROBE_SECONDS = 60.0  # a drive that takes longer than this for a small file is not ready
 
-Decision = Absent | Waiting | Refused | Ready
+Decision = Absent | Waiting | Refused | Ejected | Ready
 
 
 class Sights(Protocol):
@@ -91,6 +91,15 @@ class LookAgain:
 
 
 @dataclass(frozen=True)
+class Obstacle:
+    """Cast to the monitor: what kept a waiting drive from being mounted or unlocked."""
+
+    uuid: str
+    reason: str
+    remedy: str | None
+
+
+@dataclass(frozen=True)
 class _Mounts:
     """The mount table changed."""
 
@@ -113,7 +122,7 @@ class Monitor(Server):
 
     trap_exits = True
 
-    def __init__(self, sights: Sights, audience: Target) -> None:
+    def __init__(self, sights: Sights, *audience: Target) -> None:
         self._sights, self._audience = sights, audience
 
     async def init(self) -> Continue:
@@ -121,6 +130,7 @@ class Monitor(Server):
         self._devices: Sequence[Device] | None = None
         self._tried: dict[str, _Tried] = {}
         self._trying: dict[str, _Attempt] = {}
+        self._obstacles: dict[str, Obstacle] = {}
         self._told: tuple[Sighting, ...] | None = None
         self._patient: list[Sender] = []
         self._looked = float("-inf")
@@ -136,18 +146,26 @@ class Monitor(Server):
         self._look()
 
     async def handle_cast(self, message: object) -> None:
-        """Told to look again: drives that waited are tried once more."""
+        """Told to look again: drives that waited are tried once more. An obstacle becomes the reason."""
+        if isinstance(message, Obstacle):
+            self._obstacles[message.uuid] = message
+            self._look()
+            return
         self._devices = None
         self._tried = {uuid: tried for uuid, tried in self._tried.items() if isinstance(tried.answer, Ready)}
         self._look()
 
     async def handle_call(self, request: object, sender: Sender) -> object:
-        """Answer `settled` when every candidate has been tried and told of."""
-        if request != "settled":
-            return await super().handle_call(request, sender)
-        self._patient.append(sender)
-        self._tell_the_patient()
-        return NO_REPLY
+        """Answer `settled` when every candidate has been tried and told of; `sightings`: what was told."""
+        match request:
+            case "settled":
+                self._patient.append(sender)
+                self._tell_the_patient()
+                return NO_REPLY
+            case "sightings":
+                return self._told or ()
+            case _:
+                return await super().handle_call(request, sender)
 
     async def handle_info(self, message: object) -> None:
         """React to one change."""
@@ -195,7 +213,8 @@ class Monitor(Server):
         if sightings != self._told:
             self._remember_trouble(sightings)
             self._told = sightings
-            cast(self._audience, Seen(sightings))
+            for listener in self._audience:
+                cast(listener, Seen(sightings))
         self._tell_the_patient()
 
     def _remember_trouble(self, sightings: Sequence[Sighting]) -> None:
@@ -233,13 +252,27 @@ class Monitor(Server):
         uuid = str(verdict.uuid)
         if not isinstance(verdict.decision, Candidate):
             self._try_no_more(uuid)
-            return verdict.decision
+            return self._explained(uuid, verdict.decision)
+        self._obstacles.pop(uuid, None)
         if (tried := self._tried.get(uuid)) is not None:
             return tried.answer
         if not self._is_tried(verdict):
             self._try_no_more(uuid)
             self._trying[uuid] = _Attempt(verdict, asyncio.create_task(self._attempt(verdict)))
         return Waiting(Why.BEING_TRIED, "The drive is being tried: a small file is written and read back.")
+
+    def _explained(
+        self, uuid: str, decision: Absent | Waiting | Refused | Ejected
+    ) -> Absent | Waiting | Refused | Ejected:
+        """With what was found out about why it waits; anything else than waiting ends that."""
+        match decision, self._obstacles.get(uuid):
+            case Waiting(Why.NOT_MOUNTED | Why.LOCKED), Obstacle(_, reason, remedy):
+                return replace(decision, reason=reason, remedy=remedy)
+            case Waiting(), _:
+                return decision
+            case _:
+                self._obstacles.pop(uuid, None)
+                return decision
 
     def _is_tried(self, candidate: Verdict) -> bool:
         attempt = self._trying.get(str(candidate.uuid))

@@ -5,7 +5,7 @@ Here is only thought, no input or output: what a `Candidate` still has to prove,
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ FAT = frozenset({"vfat", "msdos", "exfat"})  # their labels match in any case
 class Why(StrEnum):
     """Why a drive has to wait, for programs; people get a sentence."""
 
+    LOCKED = "locked"
     NOT_MOUNTED = "not-mounted"
     COVERED = "covered"
     READ_ONLY = "read-only"
@@ -71,7 +72,15 @@ class Candidate:
     row: MountRow
 
 
-Decision = Absent | Waiting | Refused | Candidate
+@dataclass(frozen=True)
+class Ejected:
+    """It was made safe to unplug; mounted again, or plugged in anew, it is as any other."""
+
+    reason: str = "It is safe to unplug."
+    remedy: str | None = None
+
+
+Decision = Absent | Waiting | Refused | Ejected | Candidate
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class Verdict:
 
 
 class Lookups(Protocol):
-    """Two questions that neither udev nor the mount table answers; btrfs needs them."""
+    """Questions that neither udev nor the mount table answers; two are about btrfs."""
 
     def devnum(self, source: bytes) -> tuple[int, int] | None:
         """The number of the block device at a path; None where there is none."""
@@ -107,6 +116,10 @@ class Lookups(Protocol):
 
     def btrfs_members(self, uuid: str) -> frozenset[str]:
         """The sys_names of the devices that the mounted btrfs with this UUID uses."""
+        ...
+
+    def boot_id(self) -> str:
+        """Which boot this is: disks are counted anew in each."""
         ...
 
 
@@ -122,7 +135,8 @@ def decide(
     verdicts: list[Verdict] = []
     for group in file_systems(devices):
         if drive := _entry(drives, group):
-            verdicts.append(_judge(drive, group, mounted, enrolled.get(str(group[0].fs_uuid))))
+            verdict = _judge(drive, group, mounted, enrolled.get(str(group[0].fs_uuid)))
+            verdicts.append(_unless_ejected(verdict, lookups))
     here = {verdict.uuid for verdict in verdicts}
     for record in enrolled.values():
         if record.uuid not in here and (drive := _entry_of(drives, record)):
@@ -131,6 +145,18 @@ def decide(
     verdicts += [_never_seen(drive, devices) for drive in drives if drive.name not in known]
     order = {drive.name: position for position, drive in enumerate(drives)}
     return sorted(verdicts, key=lambda verdict: order[verdict.drive.name])
+
+
+def stay(device: Device, lookups: Lookups) -> str | None:
+    """What tells one stay of a disk from the next; None where the kernel does not count (before 5.15)."""
+    return None if device.diskseq is None else f"{lookups.boot_id()}/{device.diskseq}"
+
+
+def _unless_ejected(verdict: Verdict, lookups: Lookups) -> Verdict:
+    record, device = verdict.record, verdict.device
+    if record is None or record.ejected is None or device is None or verdict.row is not None:
+        return verdict
+    return replace(verdict, decision=Ejected()) if record.ejected == stay(device, lookups) else verdict
 
 
 def file_systems(devices: Iterable[Device]) -> list[list[Device]]:
@@ -198,6 +224,11 @@ def _named(drive: DriveConfig, uuid: str | None, label: str | None, fs_type: str
     return drive.label == label
 
 
+def mount_rows(device: Device, rows: Sequence[MountRow], lookups: Lookups) -> list[MountRow]:
+    """Every place that a device is mounted at, in the kernel's order."""
+    return _Mounted(rows, lookups).rows(device)
+
+
 class _Mounted:
     """The mount table, arranged by block device."""
 
@@ -212,13 +243,14 @@ class _Mounted:
 
     def top(self, group: list[Device]) -> tuple[MountRow | None, bool]:
         """Where a drive is mounted, and whether that can be seen: the whole of it rather than a part."""
-        rows = [row for device in group for row in self._rows(device)]
+        rows = [row for device in group for row in self.rows(device)]
         if not rows:
             return None, False
         best = min(rows, key=lambda row: (self._covered(row), row.root != b"/", row.read_only))
         return best, self._covered(best)
 
-    def _rows(self, device: Device) -> list[MountRow]:
+    def rows(self, device: Device) -> list[MountRow]:
+        """Where it is mounted."""
         rows = [row for row in self._by_devnum.get(device.devnum, ()) if row.fs_type != "autofs"]
         if device.fs_type == "btrfs" and device.sys_name not in self._lookups.btrfs_members(
             str(device.fs_uuid)
@@ -295,10 +327,21 @@ def _two_of_one(group: list[Device]) -> Refused:
 
 def _elsewhere(drive: DriveConfig, record: Enrolled, devices: Iterable[Device]) -> Verdict:
     """An enrolled drive that is not among those that were judged."""
+    if (locked := _locked(record, devices)) is not None:
+        reason = f"The drive '{safe(record.label)}' ({safe(locked.devnode)}) is plugged in, but locked."
+        waiting = Waiting(Why.LOCKED, reason, remedies.unlock(locked))
+        return Verdict(drive, record.uuid, waiting, locked, record=record)
     ids = {record.uuid, record.luks_uuid}
     missed = (_near_miss(drive, device) for device in devices if device.fs_uuid in ids)
     gone = Absent(f"The drive '{safe(record.label)}' is not plugged in.")
     return Verdict(drive, record.uuid, next(filter(None, missed), gone), record=record)
+
+
+def _locked(record: Enrolled, devices: Iterable[Device]) -> Device | None:
+    """The closed LUKS container that this drive is the inside of. Its own label counts for nothing."""
+    closed = (device for device in devices if device.fs_usage == "crypto" and not device.holders)
+    known = (device for device in closed if device.fs_uuid and device.fs_uuid == record.luks_uuid)
+    return next(known, None)
 
 
 def _never_seen(drive: DriveConfig, devices: Iterable[Device]) -> Verdict:

@@ -32,6 +32,7 @@ class Enrolled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repositories: dict[str, str] = {}  # job -> id of its borg repository
     last_seen: float | None = None
     trouble: str | None = None  # why it took no data when it was last here, a sentence
+    ejected: str | None = None  # the stay (`stay`) in which it was made safe to unplug
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +80,10 @@ class Records:
         """Note that a drive is here and takes no data; let be where it cannot be written."""
         with suppress(NotNowError):
             self._replace(uuid, lambda record: msgspec.structs.replace(record, trouble=reason))
+
+    def eject(self, uuid: str, stay: str | None) -> None:
+        """Note in which stay a drive was made safe to unplug; None: it was not, after all."""
+        self._replace(uuid, lambda record: msgspec.structs.replace(record, ejected=stay))
 
     def repository(self, uuid: str, job: str, repository_id: str) -> None:
         """Note which borg repository a job has on an enrolled drive."""

@@ -48,6 +48,21 @@ def unlock(device: Device) -> str:
     return f"Unlock it in the file manager, or run: udisksctl unlock -b {quoted(device.devnode)}"
 
 
+def lock(device: Device) -> str:
+    """For a LUKS container that is to be closed."""
+    return f"Run: udisksctl lock -b {quoted(device.devnode)}"
+
+
+def unmount(device: Device) -> str:
+    """For a drive that is to be let go of."""
+    return f"Eject it in the file manager, or run: udisksctl unmount -b {quoted(device.devnode)}"
+
+
+def power_off(device: Device) -> str:
+    """For a drive that is to be switched off."""
+    return f"Eject it in the file manager, or run: udisksctl power-off -b {quoted(device.devnode)}"
+
+
 def uncover(row: MountRow) -> str:
     """For a drive whose mount point another mount hides."""
     return f"Unmount what lies on top: sudo umount {quoted(row.mount_point)}"

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from usbbackup import kernel
 from usbbackup.config import DriveConfig
 from usbbackup.drives.mounts import MountTable
 from usbbackup.drives.ready import (
     Absent,
     Candidate,
+    Ejected,
     Lookups,
     Refused,
     Verdict,
@@ -41,7 +43,11 @@ class DriveView:
 
 
 class KernelLookups:
-    """The two lookups that btrfs needs, from /dev and /sys."""
+    """Answers from /dev, /sys and /proc."""
+
+    def boot_id(self) -> str:
+        """Which boot this is."""
+        return kernel.boot_id()
 
     def devnum(self, source: bytes) -> tuple[int, int] | None:
         """The number of the block device at a path."""
@@ -96,7 +102,9 @@ def view(verdict: Verdict, space: Space = space) -> DriveView:
     state, reason, remedy = _shown(verdict)
     device, row, record = verdict.device, verdict.row, verdict.record
     free, total = (space(row.mount_point) if row else None) or (None, None)
-    label = device.fs_label if device else record.label if record else verdict.drive.label
+    label = record.label if record else verdict.drive.label
+    if device is not None and device.file_system:
+        label = device.fs_label
     return DriveView(
         name=verdict.drive.name,
         uuid=verdict.uuid,
@@ -121,5 +129,7 @@ def _shown(verdict: Verdict) -> tuple[str, str | None, str | None]:
             return "waiting", reason, remedy
         case Refused(reason, remedy):
             return "refused", reason, remedy
+        case Ejected(reason, remedy):
+            return "ejected", reason, remedy
         case Absent(reason, remedy):
             return "absent", reason, remedy

@@ -44,6 +44,7 @@ class Device:
     disk: str | None = None  # sys_name of the whole disk; of itself where it is one
     holders: tuple[str, ...] = ()  # sys_names of what is built on it
     slaves: tuple[str, ...] = ()  # sys_names of what it is built on
+    luks_uuid: str | None = None  # of the container that it is the inside of
 
     @property
     def file_system(self) -> bool:
@@ -105,7 +106,20 @@ def describe(properties: Mapping[str, str], sys_path: Path, *, initialized: bool
         disk=disk.name,
         holders=_names(sys_path / "holders"),
         slaves=_names(sys_path / "slaves"),
+        luks_uuid=_luks_uuid(_attribute(disk / "dm", "uuid")),
     )
+
+
+def _luks_uuid(name: str | None) -> str | None:
+    """The UUID in what cryptsetup calls an open container: CRYPT-LUKS2-<32 hex digits>-<name>.
+
+    >>> _luks_uuid("CRYPT-LUKS2-6f1c2d9e6f2b4a0e9a553c3f0a6b7d11-luks")
+    '6f1c2d9e-6f2b-4a0e-9a55-3c3f0a6b7d11'
+    """
+    found = re.match(
+        r"CRYPT-LUKS\d-([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})-", name or ""
+    )
+    return "-".join(found.groups()) if found else None
 
 
 def _plain(encoded: str | None) -> str | None:
