@@ -210,6 +210,8 @@ def _packed(value: object) -> object:
             return Variant(signature, _packed(inner))
         case Mapping():
             return {key: _packed(inner) for key, inner in value.items()}
+        case list():
+            return [_packed(inner) for inner in value]
         case _:
             return value
 

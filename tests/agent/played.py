@@ -10,9 +10,11 @@ from demo.directory_drive import DirectoryDrive, FakeLookups, FakeMountTable, Fa
 from usbbackup.agent.desk import Picture
 from usbbackup.agent.dispatcher import Wish
 from usbbackup.agent.events import Event
+from usbbackup.agent.notices import Action, Notice
 from usbbackup.agent.run import DISPATCHER
 from usbbackup.agent.tree import MONITOR, tree
 from usbbackup.agent.world import World
+from usbbackup.bus import NobodyThereError
 from usbbackup.clock import SystemClock, Timer
 from usbbackup.config import Config, DriveConfig, JobConfig
 from usbbackup.drives import enrolment
@@ -165,6 +167,35 @@ class PlayedDisks:
         return next(drive for drive in self.drives if drive.device.sys_name == device.sys_name)
 
 
+class PlayedDesktop:
+    """A desktop that shows what it is given, and lets the test choose."""
+
+    def __init__(self) -> None:
+        self.now: dict[int, Notice] = {}  # what stands on the screen
+        self.told: list[str] = []  # every summary, in order
+        self.absent = ""  # why there is none
+        self.chosen: Callable[[int, Action], None] = lambda number, action: None
+
+    async def show(self, notice: Notice, replaces: int = 0) -> int:
+        self._must_be_there()
+        number = replaces or len(self.told) + 1
+        self.now[number] = notice
+        self.told.append(notice.summary)
+        return number
+
+    async def withdraw(self, number: int) -> None:
+        self._must_be_there()
+        self.now.pop(number, None)
+
+    async def listen(self, chosen: Callable[[int, Action], None]) -> None:
+        self._must_be_there()
+        self.chosen = chosen
+
+    def _must_be_there(self) -> None:
+        if self.absent:
+            raise NobodyThereError("", self.absent)
+
+
 class Silent:
     """A service manager that only listens."""
 
@@ -194,7 +225,7 @@ class Play:
         self.paths = Paths.of(self.env)
         self.config = Config(jobs=jobs, **({"drives": drives} if drives else {}))  # type: ignore[arg-type]
         self.programs = PlayedPrograms()
-        self.disks = PlayedDisks()
+        self.disks, self.desktop = PlayedDisks(), PlayedDesktop()
         self.manager = Silent()
         self.host = Host("1a2b3c4d", "host", "david")
         self.world = self.new_world()
@@ -213,6 +244,7 @@ class Play:
             manager=self.manager,
             host=self.host,
             disks=self.disks,
+            desktop=self.desktop,
         )
 
     def _load(self) -> Config:

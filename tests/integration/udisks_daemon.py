@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mocked_bus import MockedBus
+
 UDISKSD = Path("/usr/libexec/udisks2/udisksd")
-_BUS = """<busconfig><type>system</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>
-<policy context="default"><allow user="*"/><allow own="*"/><allow send_type="method_call"/>
-<allow send_destination="*"/><allow receive_sender="*"/></policy></busconfig>"""
 
 
 def missing() -> str | None:
@@ -24,49 +23,25 @@ def missing() -> str | None:
 @contextmanager
 def udisksd(directory: Path) -> Iterator[str]:
     """Run it, and give the address of its bus."""
-    path = directory / "bus"
-    (directory / "bus.conf").write_text(_BUS.format(path=path))
-    address = f"unix:path={path}"
+    bus = MockedBus(directory)
+    bus.start()
+    env = {"DBUS_SYSTEM_BUS_ADDRESS": bus.address, "PATH": "/usr/sbin:/usr/bin"}
     with (directory / "udisks.log").open("wb") as log:
-        bus = subprocess.Popen(
-            [
-                "dbus-daemon",
-                f"--config-file={directory}/bus.conf",
-                "--print-address",
-                "--nofork",
-                "--nopidfile",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-        assert bus.stdout is not None
-        bus.stdout.readline()
-        daemon = subprocess.Popen(
-            [UDISKSD],
-            env={"DBUS_SYSTEM_BUS_ADDRESS": address, "PATH": "/usr/sbin:/usr/bin"},
-            stdout=log,
-            stderr=log,
-        )
+        daemon = subprocess.Popen([UDISKSD], env=env, stdout=log, stderr=log)
         try:
-            _wait(address)
-            yield address
+            _wait(bus.address)
+            yield bus.address
         finally:
-            for process in (daemon, bus):
-                process.terminate()
-                process.wait(30)
-            bus.stdout.close()
+            daemon.terminate()
+            daemon.wait(30)
+            bus.end()
 
 
 def _wait(address: str) -> None:
-    ping = [
-        "busctl",
-        f"--address={address}",
-        "call",
-        "org.freedesktop.UDisks2",
-        "/org/freedesktop/UDisks2/Manager",
-    ]
+    manager = ("org.freedesktop.UDisks2", "/org/freedesktop/UDisks2/Manager")
+    ping = ["busctl", f"--address={address}", "call", *manager, "org.freedesktop.DBus.Peer", "Ping"]
     for _ in range(200):
-        if subprocess.run([*ping, "org.freedesktop.DBus.Peer", "Ping"], capture_output=True).returncode == 0:
+        if subprocess.run(ping, capture_output=True).returncode == 0:
             return
         time.sleep(0.05)  # it has no other way to say that it listens
     raise AssertionError("udisksd did not come up")

@@ -13,6 +13,7 @@ from usbbackup.agent.historian import ask
 from usbbackup.agent.journal import story
 from usbbackup.agent.messages import Message
 from usbbackup.agent.run import DISPATCHER, HISTORIAN, Order
+from usbbackup.agent.stale import STALE_WATCH
 from usbbackup.agent.status import run_record, tree_record
 from usbbackup.agent.varlink_server import Handler, VarlinkServer
 from usbbackup.agent.world import World
@@ -87,7 +88,7 @@ class Control(Server):
             if not orders:
                 raise NotNowError("the drive left just now", "plug it in again")
             for order in orders:
-                yield {"event": _begun(order).record()}
+                yield {"event": order.event("queued", order.progress).record()}
             if parameters["wait"]:
                 async for event in until_ended(events, orders):
                     yield {"event": event.record()}
@@ -193,11 +194,8 @@ def reload(world: World, monitor: Target) -> None:
         raise
     story.info("the new configuration is in force", extra={"kind": Message.CONFIGURATION_TAKEN})
     cast(monitor, LookAgain())
-    cast(world.registry.via(DISPATCHER), "configuration")
-
-
-def _begun(order: Order) -> Event:
-    return Event("queued", order.run, order.job.name, order.drive.uuid, order.progress)
+    for concerned in (DISPATCHER, STALE_WATCH):
+        cast(world.registry.via(concerned), "configuration")
 
 
 async def until_ended(events: AsyncIterator[Event], orders: Sequence[Order]) -> AsyncIterator[Event]:

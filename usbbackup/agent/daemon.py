@@ -13,6 +13,7 @@ from typing import Any
 from usbbackup.agent.control import reload
 from usbbackup.agent.journal import JournalHandler, handler, output, story
 from usbbackup.agent.messages import Message
+from usbbackup.agent.notifications import Notifications
 from usbbackup.agent.systemd import Systemd, watchdog_seconds
 from usbbackup.agent.tree import MONITOR, tree
 from usbbackup.agent.world import World
@@ -38,7 +39,7 @@ def real_world(env: Mapping[str, str], config: Config | None = None) -> World:
     paths = Paths.of(env)
     clock = SystemClock()
 
-    system = system_bus(env)
+    system, session = system_bus(env), session_bus(env)
 
     def read() -> Config:
         return load(paths.config_file, paths.home)
@@ -56,8 +57,9 @@ def real_world(env: Mapping[str, str], config: Config | None = None) -> World:
         manager=Systemd(env),
         host=this_host(paths.data),
         system_bus=system,
-        session_bus=session_bus(env),
+        session_bus=session,
         disks=UDisks(system),
+        desktop=Notifications(session),
     )
 
 

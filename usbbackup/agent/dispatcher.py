@@ -119,6 +119,8 @@ class Dispatcher(Server):
                 self._secretless.pop((order.job.name, order.attachment), None)
                 self._remember(order, result)
                 self.note(result.outcome, result.message, order.drive.uuid, order.job.name)
+            case Handled(_, _, "refused", _):
+                pass  # the monitor tells it as the drive's reason to wait
             case Handled(uuid, name, what, sentence):
                 story.info("drive '%s': %s", safe(name), sentence, extra={"drive": uuid})
                 self.note(what, sentence, uuid)

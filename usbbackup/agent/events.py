@@ -20,6 +20,7 @@ class Event:
     drive: str  # uuid
     progress: Progress | None = None
     result: Result | None = None
+    dry_run: bool = False
 
     def record(self) -> dict[str, object]:
         """As it goes over the control socket; every field always there."""

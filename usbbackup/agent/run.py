@@ -69,7 +69,11 @@ class Order:
     @property
     def ended(self) -> Event:
         """What is told of its end."""
-        return Event("ended", self.run, self.job.name, self.drive.uuid, None, self.result)
+        return self.event("ended", result=self.result)
+
+    def event(self, what: str, progress: Progress | None = None, result: Result | None = None) -> Event:
+        """Something that happened to it."""
+        return Event(what, self.run, self.job.name, self.drive.uuid, progress, result, self.dry_run)
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ class Worker(Server):
         if progress.phase is not order.progress.phase and not order.dry_run:
             write(self._historian, lambda history: history.phase(order.run, progress.phase))
         order.progress = progress
-        self._world.hub.tell(Event("progress", order.run, order.job.name, order.drive.uuid, progress))
+        self._world.hub.tell(order.event("progress", progress))
 
     def _engine(self, order: Order, pid: int, ticks: int) -> None:
         if not order.dry_run:

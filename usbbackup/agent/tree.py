@@ -6,7 +6,9 @@
 from usbbackup.agent.control import Control
 from usbbackup.agent.dispatcher import Dispatcher
 from usbbackup.agent.historian import Historian
+from usbbackup.agent.notifier import NOTIFIER, Notifier
 from usbbackup.agent.run import DISPATCHER, HISTORIAN
+from usbbackup.agent.stale import STALE_WATCH, StaleWatch
 from usbbackup.agent.world import World
 from usbbackup.drives.monitor import Monitor
 from usbbackup.drives.mounter import MOUNTER, Mounter
@@ -14,12 +16,13 @@ from usbbackup.otp import ChildSpec, DynamicSupervisor, Pools, Supervisor
 
 MONITOR = "monitor"
 RUNS = "runs"
+AUDIENCE = (DISPATCHER, MOUNTER, NOTIFIER)  # who is told of drives
 
 
 def tree(world: World, *, scheduled: bool = True, listening: bool = True) -> Supervisor:
     """The whole agent. Without `scheduled` nothing runs unless asked for; without `listening` no socket."""
     registry, pools = world.registry, Pools(clock=world.clock)
-    runs, dispatcher = registry.via(RUNS), registry.via(DISPATCHER)
+    runs = registry.via(RUNS)
 
     children = [
         ChildSpec("registry", lambda: registry),
@@ -29,7 +32,7 @@ def tree(world: World, *, scheduled: bool = True, listening: bool = True) -> Sup
         ChildSpec("desktop", lambda: desktop(world), "transient", type="supervisor"),
         ChildSpec(DISPATCHER, lambda: Dispatcher(world, pools, runs, scheduled=scheduled), name=DISPATCHER),
         ChildSpec("control", lambda: Control(world, registry.via(MONITOR))),
-        ChildSpec(MONITOR, lambda: Monitor(world, dispatcher, registry.via(MOUNTER)), name=MONITOR),
+        ChildSpec(MONITOR, lambda: Monitor(world, *map(registry.via, AUDIENCE)), name=MONITOR),
     ]
     if not listening:
         children = [child for child in children if child.id not in ("control", "desktop")]
@@ -39,8 +42,10 @@ def tree(world: World, *, scheduled: bool = True, listening: bool = True) -> Sup
 def desktop(world: World) -> Supervisor:
     """What makes life easier; without it, backups go on: where it fails too often, it is left out."""
     registry = world.registry
-    monitor, dispatcher = registry.via(MONITOR), registry.via(DISPATCHER)
+    monitor, audience = registry.via(MONITOR), [registry.via(DISPATCHER), registry.via(NOTIFIER)]
     children = [
-        ChildSpec(MOUNTER, lambda: Mounter(world, monitor, [dispatcher]), name=MOUNTER),
+        ChildSpec(MOUNTER, lambda: Mounter(world, monitor, audience), name=MOUNTER),
+        ChildSpec(NOTIFIER, lambda: Notifier(world, monitor), name=NOTIFIER),
+        ChildSpec(STALE_WATCH, lambda: StaleWatch(world, [registry.via(NOTIFIER)]), name=STALE_WATCH),
     ]
     return Supervisor(children, "one_for_one", clock=world.clock, registry=registry)

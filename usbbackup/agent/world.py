@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from usbbackup.agent.events import Hub
+from usbbackup.agent.notifications import Desktop, Notifications
 from usbbackup.agent.systemd import Manager
 from usbbackup.bus import Bus, NoBus
 from usbbackup.clock import Clock
@@ -38,6 +39,7 @@ class World:
     system_bus: Bus = field(default_factory=NoBus)
     session_bus: Bus = field(default_factory=NoBus)
     disks: Disks = field(default_factory=lambda: UDisks(NoBus()))
+    desktop: Desktop = field(default_factory=lambda: Notifications(NoBus()))
     hub: Hub = field(default_factory=Hub)
     registry: Registry = field(default_factory=Registry)
     pid: int = field(default_factory=os.getpid)

@@ -24,6 +24,8 @@ MOUNTER = "mounter"
 PATIENCE = 10.0  # seconds that everybody else has to mount a drive
 RETRIES = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)  # seconds between attempts to let go of a busy drive
 
+What = Literal["mounted", "unlocked", "refused", "held", "kept", "safe"]
+
 
 class Hands(Sights, Protocol):
     """What the mounter needs beside what the monitor does; a part of the agent's world."""
@@ -41,7 +43,7 @@ class LetGo:
 
 @dataclass(frozen=True)
 class Eject:
-    """Call: make a drive safe to unplug now; answers with a sentence, or the UsbbackupError in the way."""
+    """Make a drive safe to unplug now; a call answers with a sentence, or the UsbbackupError in the way."""
 
     uuid: str
 
@@ -52,7 +54,7 @@ class Handled:
 
     uuid: str
     name: str
-    what: Literal["mounted", "unlocked", "held", "kept", "safe"]
+    what: What
     sentence: str
 
 
@@ -97,20 +99,23 @@ class Mounter(Server):
             self._see(await call(self._monitor, "sightings"))
 
     async def handle_cast(self, message: object) -> None:
-        """News of drives, and the end of their jobs."""
+        """News of drives, the end of their jobs, and what the user wants."""
         match message:
             case Seen(sightings):
                 self._see(sightings)
             case LetGo(uuid) if uuid in self._drives:
                 self._drives[uuid].attempts = 0
                 self._let_go(uuid)
+            case Eject(uuid) if uuid in self._drives:
+                sighting = self._sightings[uuid]
+                self._work(uuid, lambda: self._eject_by_hand(sighting, lambda answer: None))
 
     async def handle_call(self, request: object, sender: Sender) -> object:
         """Eject a drive because the user says so; it is answered when that is done."""
         match request:
             case Eject(uuid) if uuid in self._drives:
                 sighting = self._sightings[uuid]
-                self._work(uuid, lambda: self._eject_and_reply(sighting, sender))
+                self._work(uuid, lambda: self._eject_by_hand(sighting, lambda answer: reply(sender, answer)))
                 return NO_REPLY
             case Eject():
                 return NotNowError("The drive is not plugged in.")
@@ -224,6 +229,7 @@ class Mounter(Server):
 
     def _stands_in_the_way(self, sighting: Sighting, error: UsbbackupError) -> None:
         cast(self._monitor, Obstacle(sighting.uuid, error.message, error.hint))
+        self._tell(sighting, "refused", _whole(error))
 
     def _let_go(self, uuid: str) -> None:
         self._work(uuid, lambda: self._try_to_let_go(uuid))
@@ -237,31 +243,30 @@ class Mounter(Server):
             sentence = await self._eject(sighting, power_off=entry.after == "power-off", lock=False)
         except BusyError as error:
             if drive.attempts == 0:
-                self._tell(sighting, "held", f"{error.message} {error.hint or ''}".rstrip())
+                self._tell(sighting, "held", _whole(error))
             if drive.attempts < len(RETRIES):
                 self._later(drive, RETRIES[drive.attempts], ("let go", uuid))
             drive.attempts += 1
         except NotNowError as error:
-            self._tell(sighting, "kept", f"{error.message} {error.hint or ''}".rstrip())
+            self._tell(sighting, "kept", _whole(error))
         else:
             self._tell(sighting, "safe", sentence)
 
-    async def _eject_and_reply(self, sighting: Sighting, sender: Sender) -> None:
+    async def _eject_by_hand(self, sighting: Sighting, answer: Callable[[object], None]) -> None:
         try:
             sentence = await self._eject(sighting, power_off=True, lock=True)
         except UsbbackupError as error:
-            reply(sender, error)
+            self._tell(sighting, "kept", _whole(error))
+            answer(error)
         else:
             self._tell(sighting, "safe", sentence)
-            reply(sender, sentence)
+            answer(sentence)
 
     async def _eject(self, sighting: Sighting, *, power_off: bool, lock: bool) -> str:
         ours = sighting.uuid in self._unlocked
         return await ejected(sighting, self._hands, power_off=power_off, lock=lock or ours)
 
-    def _tell(
-        self, sighting: Sighting, what: Literal["mounted", "unlocked", "held", "kept", "safe"], sentence: str
-    ) -> None:
+    def _tell(self, sighting: Sighting, what: What, sentence: str) -> None:
         for listener in self._audience:
             cast(listener, Handled(sighting.uuid, sighting.name, what, sentence))
 
@@ -270,6 +275,10 @@ def _same_stay(before: Device, now: Device) -> bool:
     """Still the same disk? One that was locked and now is open is."""
     opened = before.sys_name in now.slaves or now.sys_name in before.slaves
     return opened or before.diskseq == now.diskseq
+
+
+def _whole(error: UsbbackupError) -> str:
+    return " ".join(filter(None, (error.message, error.hint)))
 
 
 def _is_ours(sighting: Sighting) -> bool:
