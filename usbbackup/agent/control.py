@@ -64,6 +64,9 @@ class Control(Server):
     async def status(self, parameters: Answer) -> Answer:
         """Drives, jobs, what runs; a drive that waits is tried once more."""
         cast(self._monitor, LookAgain())
+        return await self._status()
+
+    async def _status(self) -> Answer:
         world, picture = self._world, await self._picture()
         runs = [run_record(order) for order in running(world)]
         lasts = await ask(
@@ -157,10 +160,13 @@ class Control(Server):
             yield answer
 
     async def watch(self, parameters: Answer) -> AsyncIterator[Answer]:
-        """What happens to runs, from now on."""
+        """What happens to runs, from now on, and all there is to see whenever more than that has changed."""
         with self._world.hub.stream() as events:
+            yield {"event": Event("changed").record(), **await self._status()}
             async for event in events:
-                yield {"event": event.record()}
+                nothing_new: Answer = {"status": None, "troubles": []}
+                more = await self._status() if event.event in ("changed", "ended") else nothing_new
+                yield {"event": event.record(), **more}
 
     async def tree(self, parameters: Answer) -> Answer:
         """The live supervision tree."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from usbbackup.agent import due
 from usbbackup.agent.desk import Picture
+from usbbackup.agent.events import Event
 from usbbackup.agent.historian import ask, write
 from usbbackup.agent.journal import story
 from usbbackup.agent.messages import Message
@@ -176,6 +177,7 @@ class Dispatcher(Server):
             await self._arrive(uuid, sighting)
         await self._open_pools()
         self._say()
+        self._world.hub.tell(Event("changed"))
 
     def _remark(self, sighting: Sighting) -> None:
         decision, name = sighting.decision, safe(sighting.name)
@@ -243,6 +245,7 @@ class Dispatcher(Server):
                 await self._consider(job, attached)
         await self._let_go_if_done(attached)
         self._arm(min((v.next_due for v in self._current() if v.next_due is not None), default=None))
+        self._world.hub.tell(Event("changed"))
 
     def _jobs_of(self, sighting: Sighting) -> list[JobConfig]:
         config, entry = self._world.config, sighting.verdict.drive

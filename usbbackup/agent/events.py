@@ -1,4 +1,4 @@
-"""What happens to runs, told live to whoever listens: the command line, the service manager's status line."""
+"""What happens, told live to whoever listens: the command line, the desktop, systemd's status line."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,12 +12,12 @@ BACKLOG = 1000  # events a slow listener may lag behind before it misses how far
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened to one run."""
+    """One thing that happened to one run, or `changed`: something else is as it was not before."""
 
-    event: str  # queued | progress | ended
-    run: str
-    job: str
-    drive: str  # uuid
+    event: str  # queued | progress | ended | changed
+    run: str = ""
+    job: str = ""
+    drive: str = ""  # uuid
     progress: Progress | None = None
     result: Result | None = None
     dry_run: bool = False
@@ -28,9 +28,9 @@ class Event:
         result = self.result
         return {
             "event": self.event,
-            "run": self.run,
-            "job": self.job,
-            "drive": self.drive,
+            "run": self.run or None,
+            "job": self.job or None,
+            "drive": self.drive or None,
             "phase": progress.get("phase"),
             "percent": progress.get("percent"),
             "bytes": result.bytes if result else progress.get("bytes"),

@@ -22,6 +22,7 @@ from usbbackup.text import did_you_mean, safe
 COMMANDS = (
     "setup",
     "status",
+    "watch",
     "start",
     "cancel",
     "drives",

@@ -1,6 +1,7 @@
 """How things are shown to people: tables and sentences."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ def _jobs(status: Record, terminal: "Terminal") -> None:
     if not status["jobs"]:
         terminal.say("There are no jobs.")
         return
-    names = _names(status["drives"])
+    names = names_of(status["drives"])
     states = {drive["uuid"]: drive["state"] for drive in status["drives"]}
     running = {(run["job"], run["drive"]) for run in status["runs"]}
     rows: list[Row] = []
@@ -129,7 +130,7 @@ def _next(on: Record, state: str | None, terminal: "Terminal") -> str:
 
 
 def _runs(status: Record, terminal: "Terminal") -> None:
-    names = _names(status["drives"])
+    names = names_of(status["drives"])
     rows: list[Row] = []
     for run in status["runs"]:
         done = f"{run['percent']:.0f} %" if run["percent"] is not None else ""
@@ -139,7 +140,7 @@ def _runs(status: Record, terminal: "Terminal") -> None:
     table(("RUNNING", "DRIVE", "PHASE", "DONE", "BYTES", "FILES", "SINCE", "RUN"), rows, terminal)
 
 
-def _names(drives: Iterable[Record]) -> dict[str, str]:
+def names_of(drives: Iterable[Record]) -> dict[str, str]:
     """What drives are called, by UUID; those of one name with the beginning of their UUID."""
     known = {drive["uuid"]: drive["label"] or drive["name"] for drive in drives if drive["uuid"]}
     called = list(known.values())
@@ -151,7 +152,7 @@ def history(runs: Sequence["RunRecord"], job: str | None, terminal: "Terminal") 
     if not runs:
         terminal.say(f"no runs of job '{safe(job)}' yet" if job else "no runs yet")
         return
-    names = _labels(terminal)
+    names = labels(terminal)
     rows: list[Row] = []
     for run in runs:
         took = human_duration(run.finished - run.started) if run.finished is not None else ""
@@ -175,7 +176,7 @@ def decisions(decisions: Sequence["Decision"], about: str | None, terminal: "Ter
         what = f" about '{safe(about)}'" if about else ""
         terminal.say(f"nothing has been decided yet{what}: that begins with the agent and the first drive")
         return
-    names = _labels(terminal)
+    names = labels(terminal)
     rows: list[Row] = [
         ((_local(one.last_seen), one.job, names.get(one.drive or "", one.drive), one.verdict), one.reason)
         for one in decisions
@@ -188,7 +189,7 @@ def snapshots(snapshots: Sequence[Record], terminal: "Terminal") -> None:
     if not snapshots:
         terminal.say("no snapshots on the drives that are plugged in")
         return
-    names = _labels(terminal)
+    names = labels(terminal)
     rows: list[Row] = [
         (
             (
@@ -205,7 +206,7 @@ def snapshots(snapshots: Sequence[Record], terminal: "Terminal") -> None:
     table(("SNAPSHOT", "DRIVE", "ENGINE", "TIME", "PATH"), rows, terminal)
 
 
-def _labels(terminal: "Terminal") -> dict[str, str]:
+def labels(terminal: "Terminal") -> dict[str, str]:
     """What enrolled drives are called, by UUID."""
     from usbbackup.drives.records import Records
     from usbbackup.errors import ConfigError
@@ -214,7 +215,20 @@ def _labels(terminal: "Terminal") -> dict[str, str]:
         known = Records(terminal.paths.drives_file).read()
     except ConfigError:  # damaged: then they are called by their UUID
         return {}
-    return _names({"uuid": uuid, "label": one.label, "name": one.name} for uuid, one in known.items())
+    return names_of({"uuid": uuid, "label": one.label, "name": one.name} for uuid, one in known.items())
+
+
+def took_last_time(job: str, drive: str, terminal: "Terminal") -> float | None:
+    """Seconds that the last good run of a job took on a drive, where the history knows."""
+    from usbbackup.history import History, HistoryError
+
+    try:
+        history = History.open(terminal.paths.history_db, terminal.clock, readonly=True)
+        last = history.last_good(job, drive)
+    except HistoryError:  # nothing depends on it
+        return None
+    history.close()
+    return last.finished - last.started if last and last.finished is not None else None
 
 
 def tree(node: Record, terminal: "Terminal") -> None:
@@ -229,6 +243,24 @@ def tree(node: Record, terminal: "Terminal") -> None:
 
     header = ("NAME", "PROCESS", "STATE", "RESTARTS", "MAILBOX", "SINCE")
     table(header, list(rows(node, 0)), terminal)
+
+
+def can_be_drawn_on(terminal: "Terminal") -> bool:
+    """Is it one on which a picture can be drawn anew?"""
+    return terminal.out.isatty() and terminal.env.get("TERM") not in ("dumb", None)
+
+
+@contextmanager
+def telling(terminal: "Terminal", *, as_json: bool, waits: bool) -> Iterator["Teller"]:
+    """Tells how runs go: on a terminal with bars where somebody waits for the end, else line by line."""
+    if as_json or not waits or not can_be_drawn_on(terminal):
+        yield Teller(terminal, as_json=as_json)
+        return
+    from usbbackup.cli.board import Board, LiveTeller, live
+
+    board = Board(terminal)
+    with live(board, terminal, leave=False) as console:
+        yield LiveTeller(terminal, board, console)
 
 
 class Teller:

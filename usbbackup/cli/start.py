@@ -54,13 +54,23 @@ def run(args: argparse.Namespace, terminal: "Terminal") -> int:
         "dry_run": args.dry_run,
         "wait": args.wait or args.dry_run,
     }
-    teller = shown.Teller(terminal, as_json=args.json)
     agent = reached(terminal)
-    if agent is None:
-        _here(wanted, teller, terminal)
-    else:
-        _there(agent, wanted, teller, terminal)
+    began = False
+    try:
+        with shown.telling(terminal, as_json=args.json, waits=wanted["wait"] or agent is None) as teller:
+            try:
+                _here(wanted, teller, terminal) if agent is None else _there(agent, wanted, teller)
+            finally:
+                began = teller.began
+    except KeyboardInterrupt:
+        if began:
+            terminal.complain(_ENDED if agent is None else _GOES_ON)
+        raise
     return max(teller.outcomes, key=WORSE.index).exit_code if teller.outcomes else 0
+
+
+_ENDED = "the backup was ended; the next one goes on from there"
+_GOES_ON = "the backup goes on; `usbbackup watch` shows it, `usbbackup cancel` ends it"
 
 
 def _here(wanted: Answer, teller: shown.Teller, terminal: "Terminal") -> None:
@@ -68,24 +78,14 @@ def _here(wanted: Answer, teller: shown.Teller, terminal: "Terminal") -> None:
 
     world = daemon.real_world(terminal.env)
     teller.remark("no agent runs: the work is done by this command")
-    try:
-        once.runs(world, wanted, teller.tell)
-    except KeyboardInterrupt:
-        if teller.began:
-            terminal.complain("the backup was ended; the next one goes on from there")
-        raise
+    once.runs(world, wanted, teller.tell)
 
 
-def _there(agent: "Client", wanted: Answer, teller: shown.Teller, terminal: "Terminal") -> None:
-    try:
-        with agent:
-            answered(agent.call_more("Start", PATIENCE, **wanted), teller)
-    except KeyboardInterrupt:
-        if teller.began:
-            terminal.complain("the backup goes on; `usbbackup status` shows it, `usbbackup cancel` ends it")
-        raise
+def _there(agent: "Client", wanted: Answer, teller: shown.Teller) -> None:
+    with agent:
+        answered(agent.call_more("Start", PATIENCE, **wanted), teller)
     if not wanted["wait"]:
-        teller.remark("it goes on by itself: `usbbackup status` shows how far it is")
+        teller.remark("it goes on by itself: `usbbackup watch` shows how far it is")
 
 
 def answered(answers: Iterable[Answer], teller: shown.Teller) -> None:
