@@ -1,6 +1,7 @@
 """An agent in a played world: tree, history, folders are real; drives, time and programs the test's."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from usbbackup.agent.events import Event
 from usbbackup.agent.notices import Action, Notice
 from usbbackup.agent.run import DISPATCHER
 from usbbackup.agent.tree import MONITOR, tree
+from usbbackup.agent.upower import Supply
 from usbbackup.agent.world import World
-from usbbackup.bus import NobodyThereError
+from usbbackup.bus import BusError, NobodyThereError
 from usbbackup.clock import SystemClock, Timer
 from usbbackup.config import Config, DriveConfig, JobConfig
 from usbbackup.drives import enrolment
@@ -48,7 +50,7 @@ class HandClock(SystemClock):
     """Time that passes when the test says so."""
 
     def __init__(self) -> None:
-        self.wall, self.up = NOON, 1000.0
+        self.wall, self.up, self.slept = NOON, 1000.0, 0.0
         self.walls: list[_Due] = []
         self.laters: list[_Due] = []
 
@@ -58,6 +60,9 @@ class HandClock(SystemClock):
     def monotonic(self) -> float:
         return self.up
 
+    def boottime(self) -> float:
+        return self.up + self.slept
+
     def later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         self.laters.append(_Due(self.up + seconds, callback, self.laters))
         return self.laters[-1]
@@ -65,6 +70,19 @@ class HandClock(SystemClock):
     def at(self, wall: float, callback: Callable[[], None]) -> Timer:
         self.walls.append(_Due(wall, callback, self.walls))
         return self.walls[-1]
+
+    @property
+    def soon(self) -> list[_Due]:
+        """The wall timers of this year; one further away waits for the clock to be set."""
+        return [due for due in self.walls if due.when < self.wall + 365 * 86400]
+
+    def sleep(self, seconds: float) -> None:
+        """The machine sleeps and wakes: timers of the wall clock say so, whenever they are due."""
+        self.wall += seconds
+        self.slept += seconds
+        for due in list(self.walls):
+            due.cancel()
+            due.callback()
 
     def pass_by(self, seconds: float) -> None:
         """Let time pass; what falls due is called in order."""
@@ -196,6 +214,45 @@ class PlayedDesktop:
             raise NobodyThereError("", self.absent)
 
 
+class PlayedLogin:
+    """A logind that gives out what the test can count."""
+
+    def __init__(self) -> None:
+        self.refuses: BusError | None = None
+        self.given: list[int] = []
+
+    async def inhibit(self, why: str) -> list[int]:
+        if self.refuses is not None:
+            raise self.refuses
+        self.given += (locks := list(os.pipe()))
+        return locks
+
+    @property
+    def held(self) -> bool:
+        return any(Path(f"/proc/self/fd/{lock}").exists() for lock in self.given)
+
+
+class PlayedBattery:
+    """A battery as full as the test says."""
+
+    def __init__(self) -> None:
+        self.now = Supply(False, 100.0)
+        self.absent: BusError | None = None
+        self._changed: Callable[[], None] = lambda: None
+
+    async def supply(self) -> Supply:
+        if self.absent is not None:
+            raise self.absent
+        return self.now
+
+    async def watch(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+
+    def be(self, on_battery: bool, percent: float) -> None:
+        self.now = Supply(on_battery, percent)
+        self._changed()
+
+
 class Silent:
     """A service manager that only listens."""
 
@@ -226,6 +283,7 @@ class Play:
         self.config = Config(jobs=jobs, **({"drives": drives} if drives else {}))  # type: ignore[arg-type]
         self.programs = PlayedPrograms()
         self.disks, self.desktop = PlayedDisks(), PlayedDesktop()
+        self.login, self.battery = PlayedLogin(), PlayedBattery()
         self.manager = Silent()
         self.host = Host("1a2b3c4d", "host", "david")
         self.world = self.new_world()
@@ -245,6 +303,8 @@ class Play:
             host=self.host,
             disks=self.disks,
             desktop=self.desktop,
+            login=self.login,
+            battery=self.battery,
         )
 
     def _load(self) -> Config:

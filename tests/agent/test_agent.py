@@ -253,7 +253,7 @@ def test_a_job_with_every_runs_again_when_it_falls_due(tmp_path: Path) -> None:
         async with play.agent() as agent:
             (await agent.started()).end()
             await agent.ended()
-            assert len(play.clock.walls) == 1
+            assert len(play.clock.soon) == 1
             play.clock.pass_by(DAY - 60)
             await agent.quiet()
             assert not play.programs.now

@@ -1,16 +1,20 @@
 """What goes over the wire of D-Bus: a real bus, services played by python-dbusmock."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from mocked_bus import MOCK, MockedBus, mocked_bus
 
+from usbbackup.agent.login1 import LOGIND, Logind, release
 from usbbackup.agent.notices import Action, Notice, Urgency
 from usbbackup.agent.notifications import SERVER, Notifications
-from usbbackup.bus import BusError, MessageBusAt, NobodyThereError, NoBus, Place
+from usbbackup.agent.upower import Supply, UPower
+from usbbackup.bus import BusError, MessageBusAt, NobodyThereError, NoBus, Place, Typed
 
+UPOWER = Place("org.freedesktop.UPower", "/org/freedesktop/UPower", "org.freedesktop.UPower")
 NOTICE = Notice("Backed up to 'a<b'", "3 < 4", Urgency.CRITICAL, (Action.EJECT, Action.LOG))
 
 
@@ -60,8 +64,9 @@ def test_what_is_chosen_is_heard_also_after_the_bus_was_lost(mocked: MockedBus) 
     heard: list[tuple[int, Action]] = []
 
     async def choose(bus: MessageBusAt, number: int, word: str) -> None:
-        signal = ("", "ActionInvoked", "us", [_u(number), _s(word)])
-        await bus.call(SERVER.at(SERVER.path, MOCK), "EmitSignal", "sssav", SERVER.interface, *signal[1:])
+        carried = [Typed("u", number), Typed("s", word)]
+        signal = (SERVER.interface, "ActionInvoked", "us", carried)
+        await bus.call(SERVER.at(SERVER.path, MOCK), "EmitSignal", "sssav", *signal)
 
     async def question(bus: MessageBusAt) -> None:
         desktop = Notifications(bus)
@@ -97,13 +102,42 @@ def test_nobody_there_is_an_error_of_its_own(mocked: MockedBus, ground: Path) ->
     on(mocked, SERVER, question)
 
 
-def _u(value: int) -> object:
-    from usbbackup.bus import Typed
+def test_upower_tells_of_the_battery_and_of_its_changes(mocked: MockedBus) -> None:
+    mocked.play("upower", "-p", '{"OnBattery": true}')
+    heard: list[Supply] = []
 
-    return Typed("u", value)
+    async def question(bus: MessageBusAt) -> None:
+        async def be(percent: float) -> None:
+            device = UPOWER.at(f"{UPOWER.path}/devices/DisplayDevice", "org.freedesktop.DBus.Properties")
+            await bus.call(
+                device, "Set", "ssv", f"{UPOWER.service}.Device", "Percentage", Typed("d", percent)
+            )
+
+        battery, changed = UPower(bus), asyncio.Event()
+        await be(29.0)
+        heard.append(await battery.supply())
+        await battery.watch(changed.set)
+        await be(12.0)
+        async with asyncio.timeout(30):
+            await changed.wait()
+        heard.append(await battery.supply())
+
+    on(mocked, UPOWER, question)
+    assert heard == [Supply(True, 29.0), Supply(True, 12.0)]
 
 
-def _s(value: str) -> object:
-    from usbbackup.bus import Typed
+def test_logind_gives_locks_that_are_descriptors(mocked: MockedBus) -> None:
+    mocked.play("logind")
+    held: list[list[object]] = []
 
-    return Typed("s", value)
+    async def question(bus: MessageBusAt) -> None:
+        locks = await Logind(bus).inhibit("a backup")
+        for lock in locks:
+            os.fstat(lock)
+        (inhibitors,) = await bus.call(LOGIND, "ListInhibitors")
+        held.extend([list(one[:4]) for one in inhibitors])
+        release(locks)
+
+    on(mocked, LOGIND, question)
+    why = ("usbbackup", "a backup", "block")
+    assert held == [["sleep", *why], ["shutdown", *why]]

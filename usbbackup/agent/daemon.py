@@ -13,9 +13,11 @@ from typing import Any
 from usbbackup.agent.control import reload
 from usbbackup.agent.journal import JournalHandler, handler, output, story
 from usbbackup.agent.messages import Message
+from usbbackup.agent.login1 import Logind
 from usbbackup.agent.notifications import Notifications
 from usbbackup.agent.systemd import Systemd, watchdog_seconds
 from usbbackup.agent.tree import MONITOR, tree
+from usbbackup.agent.upower import UPower
 from usbbackup.agent.world import World
 from usbbackup.bus import session_bus, system_bus
 from usbbackup.clock import SystemClock, Timer
@@ -60,6 +62,8 @@ def real_world(env: Mapping[str, str], config: Config | None = None) -> World:
         session_bus=session,
         disks=UDisks(system),
         desktop=Notifications(session),
+        login=Logind(system),
+        battery=UPower(system),
     )
 
 

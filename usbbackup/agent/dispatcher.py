@@ -128,6 +128,8 @@ class Dispatcher(Server):
             case "configuration":
                 self.verdicts.clear()
                 await self._dispatch_all()
+            case "power":
+                await self._dispatch_all()
 
     async def handle_call(self, request: object, sender: Sender) -> object:
         """Answer the control socket."""
@@ -258,6 +260,8 @@ class Dispatcher(Server):
             verdict = due.Verdict(False, f"{locked.message}; asked again at the next plug or by you")
         else:
             verdict = due.judge(job.every, await self._past(job.name, attached), self._world.clock.now())
+        if verdict.due and (low := self._world.low_battery()) is not None:
+            verdict = due.Verdict(False, low)
         self.verdicts[job.name, uuid] = verdict
         self.note("due" if verdict.due else "not due", verdict.reason, uuid, job.name, attached.attachment)
         if verdict.due:

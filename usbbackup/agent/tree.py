@@ -6,6 +6,7 @@
 from usbbackup.agent.control import Control
 from usbbackup.agent.dispatcher import Dispatcher
 from usbbackup.agent.historian import Historian
+from usbbackup.agent.manners import MANNERS, Manners
 from usbbackup.agent.notifier import NOTIFIER, Notifier
 from usbbackup.agent.run import DISPATCHER, HISTORIAN
 from usbbackup.agent.stale import STALE_WATCH, StaleWatch
@@ -29,23 +30,29 @@ def tree(world: World, *, scheduled: bool = True, listening: bool = True) -> Sup
         ChildSpec(HISTORIAN, lambda: Historian(world), name=HISTORIAN),
         ChildSpec("pools", lambda: pools, type="supervisor"),
         ChildSpec(RUNS, lambda: DynamicSupervisor(clock=world.clock), type="supervisor", name=RUNS),
-        ChildSpec("desktop", lambda: desktop(world), "transient", type="supervisor"),
+        ChildSpec("desktop", lambda: desktop(world, alone=listening), "transient", type="supervisor"),
         ChildSpec(DISPATCHER, lambda: Dispatcher(world, pools, runs, scheduled=scheduled), name=DISPATCHER),
         ChildSpec("control", lambda: Control(world, registry.via(MONITOR))),
         ChildSpec(MONITOR, lambda: Monitor(world, *map(registry.via, AUDIENCE)), name=MONITOR),
     ]
     if not listening:
-        children = [child for child in children if child.id not in ("control", "desktop")]
+        children = [child for child in children if child.id != "control"]
     return Supervisor(children, "rest_for_one", clock=world.clock, registry=registry)
 
 
-def desktop(world: World) -> Supervisor:
-    """What makes life easier; without it, backups go on: where it fails too often, it is left out."""
+def desktop(world: World, *, alone: bool) -> Supervisor:
+    """What makes life easier; without it, backups go on: where it fails too often, it is left out.
+
+    Not `alone`: the user is there, mounts drives and sees what happens.
+    """
     registry = world.registry
     monitor, audience = registry.via(MONITOR), [registry.via(DISPATCHER), registry.via(NOTIFIER)]
     children = [
+        ChildSpec(MANNERS, lambda: Manners(world, monitor), name=MANNERS),
         ChildSpec(MOUNTER, lambda: Mounter(world, monitor, audience), name=MOUNTER),
         ChildSpec(NOTIFIER, lambda: Notifier(world, monitor), name=NOTIFIER),
         ChildSpec(STALE_WATCH, lambda: StaleWatch(world, [registry.via(NOTIFIER)]), name=STALE_WATCH),
     ]
+    if not alone:
+        children = children[:1]
     return Supervisor(children, "one_for_one", clock=world.clock, registry=registry)

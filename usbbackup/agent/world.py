@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from usbbackup.agent.events import Hub
+from usbbackup.agent.login1 import Login, Logind
 from usbbackup.agent.notifications import Desktop, Notifications
 from usbbackup.agent.systemd import Manager
+from usbbackup.agent.upower import Battery, Supply, UPower
 from usbbackup.bus import Bus, NoBus
 from usbbackup.clock import Clock
 from usbbackup.config import Config, DriveConfig
@@ -40,6 +42,9 @@ class World:
     session_bus: Bus = field(default_factory=NoBus)
     disks: Disks = field(default_factory=lambda: UDisks(NoBus()))
     desktop: Desktop = field(default_factory=lambda: Notifications(NoBus()))
+    login: Login = field(default_factory=lambda: Logind(NoBus()))
+    battery: Battery = field(default_factory=lambda: UPower(NoBus()))
+    supply: Supply | None = None  # as it was heard of last, where the configuration asks for it
     hub: Hub = field(default_factory=Hub)
     registry: Registry = field(default_factory=Registry)
     pid: int = field(default_factory=os.getpid)
@@ -55,6 +60,10 @@ class World:
     def records(self) -> Records:
         """What is enrolled."""
         return Records(self.paths.drives_file)
+
+    def low_battery(self) -> str | None:
+        """Why backups have to wait for mains power, if they have to."""
+        return self.supply.below(self.config.power.min_battery) if self.supply else None
 
     async def close(self) -> None:
         """Let go of the buses."""

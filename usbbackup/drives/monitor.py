@@ -91,6 +91,11 @@ class LookAgain:
 
 
 @dataclass(frozen=True)
+class ProveAgain:
+    """Cast to the monitor: what was proven of drives holds no more, as after sleep."""
+
+
+@dataclass(frozen=True)
 class Obstacle:
     """Cast to the monitor: what kept a waiting drive from being mounted or unlocked."""
 
@@ -151,6 +156,8 @@ class Monitor(Server):
             self._obstacles[message.uuid] = message
             self._look()
             return
+        if isinstance(message, ProveAgain):
+            self._tried.clear()
         self._devices = None
         self._tried = {uuid: tried for uuid, tried in self._tried.items() if isinstance(tried.answer, Ready)}
         self._look()
