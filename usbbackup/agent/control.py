@@ -11,8 +11,8 @@ from usbbackup.agent.dispatcher import CancelRuns, Wish, running
 from usbbackup.agent.events import Event
 from usbbackup.agent.historian import ask
 from usbbackup.agent.journal import story
-from usbbackup.agent.messages import Message
 from usbbackup.agent.manners import MANNERS
+from usbbackup.agent.messages import Message
 from usbbackup.agent.run import DISPATCHER, HISTORIAN, Order
 from usbbackup.agent.stale import STALE_WATCH
 from usbbackup.agent.status import run_record, tree_record

@@ -12,8 +12,8 @@ from typing import Any
 
 from usbbackup.agent.control import reload
 from usbbackup.agent.journal import JournalHandler, handler, output, story
-from usbbackup.agent.messages import Message
 from usbbackup.agent.login1 import Logind
+from usbbackup.agent.messages import Message
 from usbbackup.agent.notifications import Notifications
 from usbbackup.agent.systemd import Systemd, watchdog_seconds
 from usbbackup.agent.tree import MONITOR, tree
