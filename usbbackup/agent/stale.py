@@ -19,7 +19,7 @@ from usbbackup.history import History
 from usbbackup.otp import Continue, Server, Target, cast
 from usbbackup.text import safe
 
-STALE_WATCH = "stale watch"
+STALE_WATCH = "staleness"
 DAY = 86400.0  # seconds; what is told once is not told again sooner
 _LOOK_BACK = 500  # decisions
 
