@@ -1,5 +1,6 @@
 """Files of ours at home."""
 
+import os
 import stat
 
 import pytest
@@ -14,6 +15,15 @@ def test_a_file_is_replaced_whole_and_for_the_user_alone(tmp_path):
     assert path.read_bytes() == b"new"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_others_may_read_it_where_that_is_wanted_whatever_the_umask_is(tmp_path):
+    before = os.umask(0o077)
+    try:
+        write_atomically(tmp_path / "file", b"new", mode=0o644)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
 
 
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path):

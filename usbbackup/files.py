@@ -5,14 +5,16 @@ import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
     """Replace a file so that after any power cut either the old or the new one is there, whole.
 
-    Only the user may read it. Its directory must exist; a symbolic link there is replaced, not followed.
+    Only the user may read it, unless `mode` says otherwise. Its directory must exist; a symbolic link there
+    is replaced, not followed.
     """
     new = path.with_name(f"{path.name}.new")
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with open(fd, "wb") as file:
+        os.fchmod(fd, mode)
         file.write(content)
         file.flush()
         os.fsync(fd)

@@ -107,6 +107,11 @@ class Running:
     def job(self) -> str:
         return str(self.program.env["USBBACKUP_JOB"])
 
+    @property
+    def event(self) -> str:
+        """What `notify.command` was told of."""
+        return str(self.program.env["USBBACKUP_EVENT"])
+
     def say(self, words: bytes) -> None:
         assert self.on_stdout is not None
         self.on_stdout(words)

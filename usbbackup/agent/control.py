@@ -13,6 +13,7 @@ from usbbackup.agent.historian import ask
 from usbbackup.agent.journal import story
 from usbbackup.agent.manners import MANNERS
 from usbbackup.agent.messages import Message
+from usbbackup.agent.messenger import MESSENGER
 from usbbackup.agent.run import DISPATCHER, HISTORIAN, Order
 from usbbackup.agent.stale import STALE_WATCH
 from usbbackup.agent.status import run_record, tree_record
@@ -201,7 +202,7 @@ def reload(world: World, monitor: Target) -> None:
         raise
     story.info("the new configuration is in force", extra={"kind": Message.CONFIGURATION_TAKEN})
     cast(monitor, LookAgain())
-    for concerned in (DISPATCHER, STALE_WATCH, MANNERS):
+    for concerned in (DISPATCHER, STALE_WATCH, MANNERS, MESSENGER):
         cast(world.registry.via(concerned), "configuration")
 
 

@@ -7,6 +7,7 @@ from usbbackup.agent.control import Control
 from usbbackup.agent.dispatcher import Dispatcher
 from usbbackup.agent.historian import Historian
 from usbbackup.agent.manners import MANNERS, Manners
+from usbbackup.agent.messenger import MESSENGER, Messenger
 from usbbackup.agent.notifier import NOTIFIER, Notifier
 from usbbackup.agent.run import DISPATCHER, HISTORIAN
 from usbbackup.agent.stale import STALE_WATCH, StaleWatch
@@ -46,12 +47,13 @@ def desktop(world: World, *, alone: bool) -> Supervisor:
     Not `alone`: the user is there, mounts drives and sees what happens.
     """
     registry = world.registry
-    monitor, audience = registry.via(MONITOR), [registry.via(DISPATCHER), registry.via(NOTIFIER)]
+    monitor, told = registry.via(MONITOR), [registry.via(NOTIFIER), registry.via(MESSENGER)]
     children = [
         ChildSpec(MANNERS, lambda: Manners(world, monitor), name=MANNERS),
-        ChildSpec(MOUNTER, lambda: Mounter(world, monitor, audience), name=MOUNTER),
+        ChildSpec(MOUNTER, lambda: Mounter(world, monitor, [registry.via(DISPATCHER), *told]), name=MOUNTER),
         ChildSpec(NOTIFIER, lambda: Notifier(world, monitor), name=NOTIFIER),
-        ChildSpec(STALE_WATCH, lambda: StaleWatch(world, [registry.via(NOTIFIER)]), name=STALE_WATCH),
+        ChildSpec(MESSENGER, lambda: Messenger(world), name=MESSENGER),
+        ChildSpec(STALE_WATCH, lambda: StaleWatch(world, told), name=STALE_WATCH),
     ]
     if not alone:
         children = children[:1]
