@@ -28,6 +28,7 @@ COMMANDS = (
     "drives",
     "history",
     "why",
+    "report",
     "snapshots",
     "ls",
     "diff",
