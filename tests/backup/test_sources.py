@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from usbbackup.backup.sources import Place, Tally, doubt_after, doubt_before, filesystem, locate, seen
+from usbbackup.backup.sources import (
+    Place,
+    Tally,
+    doubt_after,
+    doubt_before,
+    doubt_closed,
+    filesystem,
+    locate,
+    seen,
+)
 from usbbackup.mountinfo import MountRow, parse
 from usbbackup.outcome import SourceSeen
 
@@ -95,3 +104,13 @@ def test_a_file_system_without_uuid_is_named_by_what_is_mounted() -> None:
 def test_what_is_remembered_of_a_missing_source_is_that_it_was_missing() -> None:
     assert seen("/home/d", GONE, None) == SourceSeen("/home/d", 0, 0, "")
     assert seen("/home/d", HERE, Tally(3, 2, 1)) == SourceSeen("/home/d", 3, 1, "ext4 /dev/none")
+
+
+def test_a_home_that_is_still_encrypted_is_never_backed_up_as_if_it_were_the_users_files(
+    tmp_path: Path,
+) -> None:
+    found = locate(str(tmp_path), [])
+    assert doubt_closed("~/", found) is None
+    (tmp_path / ".ecryptfs").mkdir()
+    (tmp_path / ".ecryptfs/Private.mnt").write_text(str(tmp_path))
+    assert doubt_closed("~/", found) == "source ~/ is still encrypted (eCryptfs): is its owner logged in?"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from usbbackup.encrypted_home import still_encrypted
 from usbbackup.kernel import mount_id
 from usbbackup.mountinfo import MountRow
 from usbbackup.outcome import SourceSeen
@@ -71,6 +72,14 @@ def _uuid(device: bytes) -> str | None:
         return next(link.name for link in sorted(_BY_UUID.iterdir()) if link.stat().st_rdev == number)
     except (OSError, ValueError, StopIteration):
         return None
+
+
+def doubt_closed(source: str, found: Place | OSError) -> str | None:
+    """A home that nobody has opened yet holds cipher text, if anything; None for every other source."""
+    if isinstance(found, OSError) or not found.directory:
+        return None
+    kind = still_encrypted(Path(os.fsdecode(found.path)))
+    return f"source {safe(source)} is still encrypted ({kind}): is its owner logged in?" if kind else None
 
 
 def doubt_before(source: str, found: Place | OSError, last: SourceSeen | None) -> str | None:

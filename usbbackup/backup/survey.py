@@ -7,7 +7,7 @@ from pathlib import Path
 from usbbackup.backup.engine import Doubtful, Request, failed
 from usbbackup.backup.matcher import Matcher
 from usbbackup.backup.scan import Scan
-from usbbackup.backup.sources import Place, Tally, doubt_after, doubt_before, locate, seen
+from usbbackup.backup.sources import Place, Tally, doubt_after, doubt_before, doubt_closed, locate, seen
 from usbbackup.backup.walk import Rules, inside
 from usbbackup.ecryptfs.before import own_homes, twice
 from usbbackup.mountinfo import MOUNTINFO, MountRow, parse
@@ -26,7 +26,7 @@ class Survey:
         mounts = parse(mount_table.read_bytes()).rows
         self._found = {source: locate(source, mounts) for source in request.job.sources}
         for source, found in self._found.items():
-            self._doubt(doubt_before(source, found, request.last.get(source)))
+            self._doubt(doubt_closed(source, found) or doubt_before(source, found, request.last.get(source)))
         places = {found.path: found for found in self._found.values() if isinstance(found, Place)}
         if not places:
             raise failed(
