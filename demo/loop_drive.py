@@ -77,7 +77,6 @@ class LoopDrive:
         partitioned: bool = False,
     ) -> None:
         self.directory, self.name, self.fs_type = directory, name, fs_type
-        self.label = label
         self.image = directory / f"{name}.img"
         self.mount_point = directory / f"{name}.mounted"
         self.devnode: Path | None = None  # of the file system

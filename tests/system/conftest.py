@@ -62,20 +62,45 @@ def debian12(udevd: None) -> Iterator[Machine]:
         yield machine
 
 
+class Stick:
+    """A drive with a label of its own; whoever it is plugged in for first owns its top directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.label = f"s{directory.name[-8:]}".lower()
+        self._directory = directory
+        self._drive: LoopDrive | None = None
+
+    def plug(self, owner: int) -> Path:
+        """Attach it; returns the device node."""
+        if self._drive is None:
+            self._drive = LoopDrive(self._directory, label=self.label, owner=(owner, owner))
+        return self._drive.plug()
+
+    def pull(self) -> None:
+        """Take it away."""
+        if self._drive is not None:
+            self._drive.pull()
+
+    def close(self) -> None:
+        """Delete it."""
+        if self._drive is not None:
+            self._drive.close()
+
+
 @pytest.fixture
-def stick(udevd: None) -> Iterator[LoopDrive]:
-    """A drive of its own for each test; it belongs to the first user of the machine."""
+def stick(udevd: None) -> Iterator[Stick]:
+    """A drive for one test."""
     with tempfile.TemporaryDirectory(prefix="usbbackup-stick-") as directory:
-        drive = LoopDrive(Path(directory), label=f"s{Path(directory).name[-8:]}".lower(), owner=(1000, 1000))
+        drive = Stick(Path(directory))
         yield drive
         drive.close()
 
 
 @contextmanager
-def plugged(stick: LoopDrive, user: User) -> Iterator[Path]:
+def plugged(stick: Stick, user: User) -> Iterator[Path]:
     """The stick in the machine, mounted as a desktop does it; a path as the machine sees it."""
     at = f"/media/{user.name}/{stick.label}"
-    user.machine.mount(stick.plug(), at)
+    user.machine.mount(stick.plug(user.uid), at)
     try:
         yield Path(at)
     finally:

@@ -5,10 +5,8 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from conftest import CACHE, REPOSITORY, booted, plugged
+from conftest import CACHE, REPOSITORY, Stick, booted, plugged
 from machine import Machine, User
-
-from demo.loop_drive import LoopDrive
 
 pytestmark = pytest.mark.system
 
@@ -34,9 +32,7 @@ def bert(debian13: Machine) -> User:
     return debian13.user("bert")
 
 
-def test_it_is_enabled_for_nobody_until_they_set_it_up(
-    debian13: Machine, bert: User, stick: LoopDrive
-) -> None:
+def test_it_is_enabled_for_nobody_until_they_set_it_up(debian13: Machine, bert: User, stick: Stick) -> None:
     assert bert.show("usbbackup", "LoadState", "UnitFileState", "ActiveState") == {
         "LoadState": "loaded",
         "UnitFileState": "disabled",
@@ -73,7 +69,7 @@ def test_manual_page_completions_and_catalogue_are_there(debian13: Machine, bert
     assert {one["check"]: one["state"] for one in found}["catalogue"] == "ok"
 
 
-def test_a_passphrase_is_kept_by_systemd_encrypted_for_this_user(bert: User, stick: LoopDrive) -> None:
+def test_a_passphrase_is_kept_by_systemd_encrypted_for_this_user(bert: User, stick: Stick) -> None:
     """systemd 256 and newer; the agent, a service, has to be able to read it, too."""
     bert.write("Documents/letter", "Dear Anna")
     source = ("--source", "/home/bert/Documents", "--label", stick.label, "--any-bus")
@@ -91,9 +87,7 @@ def test_a_passphrase_is_kept_by_systemd_encrypted_for_this_user(bert: User, sti
     bert.done("rm", "-r", ".local/share/usbbackup")
 
 
-def test_a_server_without_a_session_bus_needs_no_more_than_lingering(
-    debian13: Machine, stick: LoopDrive
-) -> None:
+def test_a_server_without_a_session_bus_needs_no_more_than_lingering(debian13: Machine, stick: Stick) -> None:
     """Nobody is logged in, no desktop is there, and nothing complains twice."""
     sven = debian13.user("sven")
     sven.systemctl("mask", "--runtime", "--now", "dbus.socket", "dbus.service")
@@ -101,7 +95,6 @@ def test_a_server_without_a_session_bus_needs_no_more_than_lingering(
     options = ("--label", stick.label, "--any-bus", "--trust", "label", "--command", "/usr/bin/true")
     sven.done("usbbackup", "setup", "--yes", *options)
     with plugged(stick, sven):
-        debian13.run("chown", str(sven.uid), f"/media/sven/{stick.label}")
         sven.done("usbbackup", "start", "--wait")
     story = sven.journal("--unit", "usbbackup", "--priority", "warning").splitlines()
     assert len(story) == len(set(story))
@@ -124,7 +117,7 @@ def test_the_mount_unit_that_is_printed_for_servers_is_taken_by_systemd(debian13
     debian13.run("rm", "/etc/systemd/system/mnt-backup.mount")
 
 
-def test_root_has_a_service_of_its_own_for_system_backups(debian13: Machine, stick: LoopDrive) -> None:
+def test_root_has_a_service_of_its_own_for_system_backups(debian13: Machine, stick: Stick) -> None:
     debian13.run("loginctl", "enable-linger", "root")
     root = User(debian13, "root", 0)
     root.wait_for_manager()
