@@ -15,6 +15,7 @@ from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.layout import Stage
 from usbbackup.backup.manifest import Manifest, Recorder
 from usbbackup.backup.prune import RsyncShelf, Shelf
+from usbbackup.backup.room import TooSmall
 from usbbackup.backup.rsync_commands import Copy
 from usbbackup.backup.rsync_log import Account, Kind
 from usbbackup.backup.rsync_ways import Transfer
@@ -45,6 +46,7 @@ class Rsync:
         self._links = Links()
         self._before: Manifest | str = "nobody has looked yet"
         self._recorder = Recorder(0)
+        self._too_small = False  # the drive, for all of it
         self._complete = False  # all that the manifest tells of is in the stage
 
     async def stage(self, work: Work) -> None:
@@ -77,7 +79,11 @@ class Rsync:
         await work.blocking(leading.make_way, work.job_fd, stage, base)
         folders = tuple(folder for folder in self._links.folders if leading.has(work.job_fd, folder, base))
         tree = Copy(base, stage, folders, self._links.by_content)
-        account = await self._transferred(Transfer(work, tree, self._fitness, self._recorder))
+        try:
+            account = await self._transferred(Transfer(work, tree, self._fitness, self._recorder))
+        except TooSmall:
+            self._too_small = True
+            raise
         led = await work.blocking(leading.dress, work, stage, self._fitness)
         self._complete = not (account.missed or led)
         return copied(account, work.scan, self._recorder.bytes, led)
@@ -127,12 +133,12 @@ class Rsync:
     async def set_aside(self, work: Work) -> None:
         """Keep what was copied for the next run to link from, proven to be on the disk.
 
-        Not on a drive that is full of it: no run could begin there any more.
+        Not on a drive that is full of it: no run could begin there any more. Nor where nothing was copied.
         """
         stage = Stage(work.time)
         if stage not in layout.stages(work.job_fd):
             return
-        if not await in_thread(_has_room, work.job_fd):
+        if self._too_small or not await in_thread(_has_room, work.job_fd):
             await in_thread(_drop, work, [stage], lambda: None)  # though the run was asked to stop
             return
         await in_thread(kernel.syncfs, work.job_fd)

@@ -8,11 +8,11 @@ by_rsync       rsync gets everything, and links by itself (--link-dest); slow, a
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from usbbackup.backup import clone, cloning, rsync_commands, rsync_run
+from usbbackup.backup import clone, cloning, room, rsync_commands, rsync_run
 from usbbackup.backup.clone import Order
 from usbbackup.backup.cloning import Filled, Wish
 from usbbackup.backup.engine import Doubtful, Over, Work
@@ -41,6 +41,7 @@ class Transfer:
     async def by_manifest(self, last: str, before: Manifest) -> Account:
         """`before` is the manifest of the snapshot in the folder `last`."""
         await self.work.blocking(self._look)
+        await self.work.blocking(self._judge_room, before)
         order = self._order(last)
         filled = await self._cloned(order, before)
         return await self._rest(order, filled)
@@ -48,10 +49,11 @@ class Transfer:
     async def by_comparison(self, last: str) -> Account | None:
         """None where rsync could not compare all of it: then the stage has to be made anew."""
         order, compared = self._order(last), Copy(self.tree.base, last, itemized=True)
-        walked = asyncio.Event()
+        walked, loop = asyncio.Event(), asyncio.get_running_loop()
         cloned = asyncio.ensure_future(self._cloned_after(walked, order))
         try:
-            heard = await rsync_run.run(self.work, compared, self.fitness, self._named(walked))
+            names = self._named(lambda: loop.call_soon_threadsafe(walked.set))
+            heard = await rsync_run.run(self.work, compared, self.fitness, names)
             filled = await cloned
         except Doubtful:
             raise
@@ -71,7 +73,13 @@ class Transfer:
 
     async def by_rsync(self) -> Account:
         """Everything."""
-        return await rsync_run.run(self.work, self.tree, self.fitness, self._named())
+        names = self._named(lambda: self._judge_room(None))  # rsync waits for the end of its list
+        return await rsync_run.run(self.work, self.tree, self.fitness, names)
+
+    def _judge_room(self, before: Manifest | None) -> None:
+        """Raise `TooSmall`. What else is linked from may have it all: then nobody knows."""
+        if len(self.tree.links) == (before is not None):
+            room.check(self.work, self.recorder, before)
 
     async def _cloned_after(self, walked: asyncio.Event, order: Order) -> Filled:
         await walked.wait()
@@ -108,15 +116,13 @@ class Transfer:
                 self.singles.extend(group.names)
             yield group
 
-    def _named(self, walked: asyncio.Event | None = None) -> Feed:
-        """All names, for rsync; `walked` is set once they are known."""
-        loop = asyncio.get_running_loop()
+    def _named(self, walked: Callable[[], object]) -> Feed:
+        """All names, for rsync; `walked` is called once they are known."""
 
         def feed(out: BinaryIO) -> None:
             for group in self._walk():
                 out.write(rsync_commands.named(group, self.tree.base))
-            if walked is not None:
-                loop.call_soon_threadsafe(walked.set)
+            walked()
 
         return feed
 
