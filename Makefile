@@ -1,7 +1,7 @@
 # The whole set-up is in here: every target installs what it needs, and says so.
 PYTHON := .venv/bin/python
 
-.PHONY: help demo test test-system test-vm deb check bench prepare clean
+.PHONY: help demo test faults test-system test-vm deb check bench prepare clean
 
 help:
 	@echo "make demo    show the main job on an emulated drive"
@@ -9,6 +9,7 @@ help:
 	@echo "make test-system  boot Debian 12 and 13 in containers, set it up there as users do (needs root)"
 	@echo "make deb     build the Debian package (13 and newer) into dist/ (needs root)"
 	@echo "make test-vm  let a virtual machine with eCryptfs encrypt homes, and recover them here (needs root)"
+	@echo "make faults  do every fault at every moment to both engines (as root, half an hour), print what survived"
 	@echo "make check   ruff, formatting, mypy --strict"
 	@echo "make bench   measure speed and cost, print ratios"
 	@echo "make clean   remove the virtual environment and what was built"
@@ -35,6 +36,11 @@ deb: prepare
 test-vm: prepare
 	@packaging/prepare vm
 	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -m vm tests/ecryptfs
+
+faults: prepare
+	@rm -f .faults
+	@USBBACKUP_FAULTS=$(CURDIR)/.faults $(PYTHON) -m pytest -m "faults or not faults" tests/integration/test_faults.py; \
+	$(PYTHON) tests/integration/fault_page.py .faults docs/reliability.md
 
 check: prepare
 	@$(PYTHON) -m ruff check .
