@@ -1,5 +1,6 @@
 """Drives that nobody mounts are mounted; those whose work is done are made safe to unplug."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +176,68 @@ def test_switched_off_means_that_udev_has_said_it_is_gone(tmp_path: Path) -> Non
     assert play.disks.asked == ["unmount", "power off"]
     assert done_with(play) == [("safe", "It is switched off and safe to unplug.")]
     assert play.udev.present == {}
+
+
+def test_nothing_is_safe_to_unplug_before_the_kernel_says_that_it_is_gone(tmp_path: Path) -> None:
+    play = Play(tmp_path, a_job(), drives=entry(after="power-off"))
+    drive = play.a_drive()
+    play.disks.leaves_late = True
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            (await agent.started()).end()
+            await agent.ended()
+            while "power off" not in play.disks.asked:
+                await agent.quiet()
+                await asyncio.sleep(0.001)
+            await agent.quiet()
+            assert done_with(play) == []
+            drive.pull()
+            await agent.busy()
+
+    run(main)
+    assert done_with(play) == [("safe", "It is switched off and safe to unplug.")]
+
+
+def test_plugged_in_anew_an_ejected_drive_is_as_any_other(tmp_path: Path) -> None:
+    play = Play(tmp_path, a_job(), drives=entry(after="unmount"))
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            await a_good_run(agent)
+            assert await decision(agent) == Ejected()
+            drive.pull()
+            await agent.busy()
+            drive.plug(mount=False)
+            await agent.busy()
+            play.clock.pass_by(10)
+            await a_good_run(agent)
+
+    run(main)
+    assert play.disks.asked == ["unmount", "mount", "unmount"]
+
+
+def test_one_job_that_is_tried_again_keeps_the_drive_for_all(tmp_path: Path) -> None:
+    play = Play(tmp_path, a_job("one"), a_job("two"), drives=entry(after="unmount"))
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            (await agent.started()).end()
+            (await agent.started()).end(1)
+            await agent.ended()
+            await agent.ended()
+            await agent.busy()
+            assert play.disks.asked == []
+            play.clock.pass_by(15 * 60)
+            await a_good_run(agent)
+
+    run(main)
+    assert play.disks.asked == ["unmount"]
 
 
 def test_a_drive_without_a_switch_is_only_unmounted(tmp_path: Path) -> None:
