@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -141,3 +143,48 @@ def test_logind_gives_locks_that_are_descriptors(mocked: MockedBus) -> None:
     on(mocked, LOGIND, question)
     why = ("usbbackup", "a backup", "block")
     assert held == [["sleep", *why], ["shutdown", *why]]
+
+
+@pytest.fixture
+def screen(ground: Path) -> Iterator[str]:
+    """An X server without a screen."""
+    if shutil.which("Xvfb") is None or shutil.which("dunst") is None:
+        pytest.skip("Xvfb or dunst is not installed")
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-nolisten", "tcp"],
+        pass_fds=[writing],
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        os.close(writing)
+        with os.fdopen(reading) as told:
+            yield f":{told.readline().strip()}"
+        server.terminate()
+
+
+def test_a_real_notification_daemon_shows_and_withdraws_it(mocked: MockedBus, screen: str) -> None:
+    """Dunst, which knows actions and markup; what it has shown is in its history."""
+    env = {
+        "DISPLAY": screen,
+        "DBUS_SESSION_BUS_ADDRESS": mocked.address,
+        "PATH": os.environ["PATH"],
+        "HOME": "/nowhere",
+    }
+    shown: list[object] = []
+
+    async def question(bus: MessageBusAt) -> None:
+        desktop = Notifications(bus)
+        first = await desktop.show(NOTICE)
+        assert await desktop.show(Notice("Safe to unplug 'a<b'", "3 < 4"), first) == first
+        await desktop.withdraw(first)
+        shown.extend(
+            await bus.call(SERVER.at(SERVER.path, "org.dunstproject.cmd0"), "NotificationListHistory")
+        )
+
+    with subprocess.Popen(["dunst"], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as dunst:
+        try:
+            on(mocked, SERVER, question)
+        finally:
+            dunst.terminate()
+    assert "Safe to unplug 'a<b'" in repr(shown)
+    assert "usbbackup" in repr(shown)
