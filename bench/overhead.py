@@ -167,8 +167,13 @@ class Bare:
         self._do("borg", "info", f"{repository}::{self._number}")
 
     def _do(self, *command: str) -> None:
+        gentle = ("nice", "ionice", "-c", "3")  # as our engines run: what else goes on weighs on both alike
         subprocess.run(
-            command, env=self._env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True
+            [*gentle, *command],
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=True,
         )
 
 

@@ -29,6 +29,15 @@ def closing(fd: int) -> Iterator[int]:
         os.close(fd)
 
 
+def names_in(folder: int) -> list[str]:
+    """The names in an open folder, also those that were made after it was opened.
+
+    btrfs lists only what was there when the directory was opened, or last gone back to the start of.
+    """
+    os.lseek(folder, 0, os.SEEK_SET)
+    return os.listdir(folder)
+
+
 def open_folder(parent: int, name: str) -> int:
     """Open a folder below another. Raises FileNotFoundError where there is none."""
     try:

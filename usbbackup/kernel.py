@@ -63,6 +63,15 @@ def syncfs(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
+def magic(fd: int) -> int:
+    """The number of the kind of file system that `fd` is on (statfs(2)). Raises OSError."""
+    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+    if _libc().fstatfs(fd, buffer) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
+
+
 def on_network(path: Path) -> bool:
     """Does `path` lie where another machine, or a program, stands behind the file system (statfs(2))?
 

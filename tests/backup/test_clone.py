@@ -70,7 +70,7 @@ class Job:
 
 
 def listed(order: Order) -> list[str]:
-    return sorted(os.fsdecode(os.pread(order.listed.fd, 1 << 20, 0)).split("\0")[:-1])
+    return sorted(set(os.fsdecode(os.pread(order.listed.fd, 1 << 20, 0)).split("\0")[:-1]))
 
 
 @pytest.fixture

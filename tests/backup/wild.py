@@ -37,6 +37,7 @@ class Wild:
 
     dice: random.Random
     top: Path
+    acls: bool = True
 
     def grow(self, count: int) -> None:
         for _ in range(count):
@@ -131,6 +132,8 @@ class Wild:
 
     def _acl(self) -> bytes:
         """user::rw-, user:1234:r--, group::r--, mask::r--, other::--- (acl(5)), as the kernel stores it."""
+        if not self.acls:
+            raise OSError(errno.ENOTSUP, "not wanted")
         entries = ((1, 6, -1), (2, 4, 1234), (4, 4, -1), (0x10, self.dice.choice((4, 6)), -1), (0x20, 0, -1))
         return struct.pack("<I", 2) + b"".join(
             struct.pack("<HHI", tag, mode, who & 0xFFFFFFFF) for tag, mode, who in entries

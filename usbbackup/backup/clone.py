@@ -43,6 +43,9 @@ class Order(NamedTuple):
     start: int  # so many characters at the beginning of a path are not in the list: name_list
     listed: Held  # a file to append the list to
     split: Held  # a file to append the inode numbers to of what is listed and has several names
+    in_place: bool = (
+        False  # the stage shares nothing with a snapshot: what has one name may stay while listed
+    )
 
 
 def clone(
@@ -75,31 +78,31 @@ def leave_to_rsync(order: Order, now: Manifest, paths: Iterable[bytes]) -> None:
 
 def make_directories(order: Order, now: Manifest) -> None:
     """Make every directory of the sources in the stage."""
-    with _Descent(order.job, order.stage) as stage:
+    with Descent(order.job, order.stage) as stage:
         with suppress(OSError):
             os.removexattr(stage.top, _DEFAULT_ACL)  # all that is made below would inherit it
         for directory in now.records():
-            if not directory.kept_empty and (names := _parts(directory.path)):
+            if not directory.kept_empty and (names := parts_of(directory.path)):
                 _make(stage, names)
 
 
-def _make(stage: "_Descent", names: list[bytes]) -> None:
+def _make(stage: "Descent", names: list[bytes]) -> None:
     if len(names) > _DEEPEST:
         return
     if (parent := stage.to(names[:-1])) is None:  # a source inside another may be walked first
         _make(stage, names[:-1])
         parent = stage.to(names[:-1])
     if parent is not None:
-        with _unless_the_drive(), suppress(FileExistsError):
+        with unless_the_drive(), suppress(FileExistsError):
             os.mkdir(names[-1], 0o700, dir_fd=parent)
 
 
 def fill(order: Order, now: Iterable[Directory], before: Manifest | None, tell: Tell) -> None:
     """Link and list what is in these directories, which exist in the stage."""
     with (
-        _Descent(order.job, order.stage) as stage,
-        _Descent(order.job, order.folder) as last,
-        _List(order) as listed,
+        Descent(order.job, order.stage) as stage,
+        Descent(order.job, order.folder) as last,
+        Listing(order) as listed,
     ):
         share = _Share(stage, last, listed, before, order.start)
         for directory in now:
@@ -112,7 +115,7 @@ def fill(order: Order, now: Iterable[Directory], before: Manifest | None, tell: 
 
 class _Share:
     def __init__(
-        self, stage: "_Descent", last: "_Descent", listed: "_List", before: Manifest | None, start: int
+        self, stage: "Descent", last: "Descent", listed: "Listing", before: Manifest | None, start: int
     ) -> None:
         self.linked = 0
         self._stage, self._last, self._listed = stage, last, listed
@@ -120,7 +123,7 @@ class _Share:
 
     def take(self, directory: Directory) -> None:
         """Do one directory."""
-        own = _parts(directory.path)
+        own = parts_of(directory.path)
         if directory.kept_empty or (made := self._stage.to(own)) is None:
             self._list(directory, set(), alone=True)
             return
@@ -135,7 +138,7 @@ class _Share:
             origin, names = known.path, directory.unchanged(known)
         else:
             return []
-        if not names or (source := self._last.to(_parts(origin))) is None:
+        if not names or (source := self._last.to(parts_of(origin))) is None:
             return []
         return [name for name in names if _linked(name, source, made)]
 
@@ -171,7 +174,7 @@ def _linked(name: bytes, source: int, made: int) -> bool:
 def dress(made: int, directory: Directory) -> bool:
     """Give a directory owner, mode and time; False where we may not, and rsync shall do what it can."""
     found = os.fstat(made)
-    with _unless_the_drive():
+    with unless_the_drive():
         if (found.st_uid, found.st_gid) != (directory.uid, directory.gid):
             os.chown(made, directory.uid, directory.gid)
         os.chmod(made, stat.S_IMODE(directory.mode))
@@ -181,11 +184,11 @@ def dress(made: int, directory: Directory) -> bool:
 
 
 def _take_out(order: Order, paths: Iterable[bytes]) -> None:
-    with _Descent(order.job, order.stage) as stage, _List(order) as listed:
+    with Descent(order.job, order.stage) as stage, Listing(order) as listed:
         for path in paths:
             above, _, name = path.rpartition(b"/")
-            if (made := stage.to(_parts(above))) is not None:
-                _taken_out(name, made)
+            if (made := stage.to(parts_of(above))) is not None:
+                take_out(name, made, in_place=order.in_place)
             listed.add(name_list.single(path, order.start))
             with suppress(OSError):  # it has vanished from the sources
                 listed.split(mark(os.lstat(path))[:1])
@@ -193,32 +196,35 @@ def _take_out(order: Order, paths: Iterable[bytes]) -> None:
 
 def _close_groups(order: Order, now: Manifest, split: frozenset[int]) -> None:
     """Take out of the stage, and list, every other name of the files in `split`."""
-    with _Descent(order.job, order.stage) as stage, _List(order) as listed:
+    with Descent(order.job, order.stage) as stage, Listing(order) as listed:
         for directory in now.records():
             inodes = directory.inodes()
-            if split.isdisjoint(inodes) or (made := stage.to(_parts(directory.path))) is None:
+            if split.isdisjoint(inodes) or (made := stage.to(parts_of(directory.path))) is None:
                 continue
             inside = directory.path.rstrip(b"/") + b"/"
             for name, inode in zip(directory.files(), inodes, strict=True):
-                if inode in split and _taken_out(name, made):
+                if inode in split:
+                    take_out(name, made, in_place=order.in_place)
                     listed.add(name_list.single(inside + name, order.start))
 
 
-def _taken_out(name: bytes, made: int) -> bool:
-    """Remove what is no directory; the directory it is in gets its mode and time back from rsync."""
+def take_out(name: bytes, made: int, *, in_place: bool) -> None:
+    """Remove what is no directory; the directory it is in gets its mode and time back from rsync.
+
+    `in_place`: only what has several names, of which rsync would change all.
+    """
     try:
         found = os.stat(name, dir_fd=made, follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            return False
+        if stat.S_ISDIR(found.st_mode) or (in_place and found.st_nlink == 1):
+            return
         os.chmod(made, 0o700)
         os.unlink(name, dir_fd=made)
     except FileNotFoundError:
-        return False
-    return True
+        return
 
 
 @contextmanager
-def _unless_the_drive() -> Iterator[None]:
+def unless_the_drive() -> Iterator[None]:
     """What does not work is left to rsync, which will say so; what is wrong with the drive ends the run."""
     try:
         yield
@@ -227,7 +233,7 @@ def _unless_the_drive() -> Iterator[None]:
             raise
 
 
-class _List:
+class Listing:
     """Appends to the list, whole lines at a time: several processes may write to it."""
 
     def __init__(self, order: Order) -> None:
@@ -237,13 +243,14 @@ class _List:
         self._size = 0
         self._split: array[int] = array("q")
 
-    def __enter__(self) -> "_List":
+    def __enter__(self) -> "Listing":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._flush()
 
     def add(self, line: bytes | None, count: int = 1) -> None:
+        """One more line, for so many entries."""
         if line is None:
             return
         self.count += count
@@ -253,6 +260,7 @@ class _List:
             self._flush()
 
     def split(self, inodes: Iterable[int]) -> None:
+        """Note the files among these that have several names."""
         self._split.extend(inode for inode in inodes if inode & 1)
 
     def _flush(self) -> None:
@@ -263,7 +271,7 @@ class _List:
         self._size = 0
 
 
-class _Descent:
+class Descent:
     """A tree that is gone through with open directories: from one to the next by the way they share."""
 
     def __init__(self, job: int, name: str) -> None:
@@ -275,7 +283,7 @@ class _Descent:
         self._names: list[bytes] = []
         self._opened: list[int] = []
 
-    def __enter__(self) -> "_Descent":
+    def __enter__(self) -> "Descent":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -312,5 +320,6 @@ class _Descent:
             self._names.pop()
 
 
-def _parts(path: bytes) -> list[bytes]:
+def parts_of(path: bytes) -> list[bytes]:
+    """The names that a path leads through."""
     return [part for part in path.split(b"/") if part]

@@ -17,7 +17,7 @@ from itertools import count
 from typing import Self
 
 from usbbackup.clock import compact_utc, from_compact_utc
-from usbbackup.folders import closing, in_the_way, make_folder, open_folder
+from usbbackup.folders import closing, in_the_way, make_folder, names_in, open_folder
 
 SNAPSHOTS = "snapshots"
 _ORDER = "published"
@@ -115,7 +115,7 @@ def announce(job: int, time: str) -> None:
 
 def stages(job: int) -> list[Stage]:
     """What runs left behind that is no snapshot, oldest first."""
-    found = [stage for name in sorted(os.listdir(job)) if (stage := Stage.named(name)) is not None]
+    found = [stage for name in sorted(names_in(job)) if (stage := Stage.named(name)) is not None]
     for stage in found:
         if not stat.S_ISDIR(os.stat(stage.name, dir_fd=job, follow_symlinks=False).st_mode):
             raise in_the_way(job, stage.name, "folder")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+from usbbackup.backup import subvolume
 from usbbackup.backup.layout import Stage, stages
 from usbbackup.clock import compact_utc, from_compact_utc
-from usbbackup.folders import closing, open_folder
+from usbbackup.folders import closing, names_in, open_folder
 
 _DEEPEST = 100  # directories held open at once
 _OWN = stat.S_IRWXU
@@ -35,15 +36,28 @@ def sweep(job: int, check: Check) -> int:
     ) as own:  # a thread may outlive the run, and a closed descriptor mean another folder
         trees = [stage for stage in stages(own) if stage.state == ".removed"]
         for tree in trees:
+            if _at_once(own, tree.name):
+                continue
             with closing(_opened(own, tree.name)) as top:
                 _Removal(top, check).empty()
             os.rmdir(tree.name, dir_fd=own)
     return len(trees)
 
 
+def _at_once(job: int, name: str) -> bool:
+    with closing(open_folder(job, name)) as top:
+        whole = subvolume.is_one(top)
+    return whole and subvolume.delete(job, name)
+
+
 def empty(folder: int, check: Check = lambda: None) -> None:
     """Remove everything in an open directory."""
     _Removal(folder, check).empty()
+
+
+def remove(folder: int, name: str) -> None:
+    """Remove a directory in an open one, with everything in it."""
+    _Removal(folder, lambda: None).remove(folder, name, 1)
 
 
 class _Removal:
@@ -54,7 +68,7 @@ class _Removal:
 
     def empty(self) -> None:
         """Empty the tree; what lies too deep is lifted to its top, until nothing is there any more."""
-        while os.listdir(self._top):  # noqa: PTH208 - by descriptor
+        while names_in(self._top):
             self._empty(self._top, 1)
 
     def _empty(self, fd: int, depth: int) -> None:
@@ -65,17 +79,17 @@ class _Removal:
             if not directory:
                 os.unlink(name, dir_fd=fd)
             elif depth < _DEEPEST:
-                self._remove(fd, name, depth)
+                self.remove(fd, name, depth)
             else:
                 self._lift(fd, name)
 
-    def _remove(self, fd: int, name: str, depth: int) -> None:
+    def remove(self, fd: int, name: str, depth: int) -> None:
         with closing(_opened(fd, name)) as below:
             self._empty(below, depth + 1)
         os.rmdir(name, dir_fd=fd)
 
     def _lift(self, fd: int, name: str) -> None:
-        used = os.listdir(self._top)  # noqa: PTH208 - by descriptor
+        used = names_in(self._top)
         free = next(new for number in self._numbers if (new := f"lifted-{number}") not in used)
         os.rename(name, free, src_dir_fd=fd, dst_dir_fd=self._top)
 

@@ -4,12 +4,13 @@ What is copied is decided by the manifest of the last snapshot, or by rsync: rsy
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from usbbackup import kernel
-from usbbackup.backup import layout, leading, remembered, removal, rsync_commands, rsync_run
+from usbbackup.backup import layout, leading, remembered, removal, rsync_commands, rsync_run, subvolume
 from usbbackup.backup.engine import Copied, Work, failed
 from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.layout import Stage
@@ -24,6 +25,8 @@ from usbbackup.folders import closing, open_folder
 from usbbackup.offload import in_thread
 from usbbackup.running import Feed
 from usbbackup.text import safe
+
+T = TypeVar("T")
 
 _AT_MOST = 15  # folders to link from; rsync allows twenty
 _LEAST_ROOM = 32 << 20  # bytes; a drive with less than half of it, or of this, counts as full before a run
@@ -47,6 +50,7 @@ class Rsync:
         self._before: Manifest | str = "nobody has looked yet"
         self._recorder = Recorder(0)
         self._too_small = False  # the drive, for all of it
+        self._seed: str | None = None  # the stage is a copy of this folder, and shares no file with it
         self._complete = False  # all that the manifest tells of is in the stage
 
     async def stage(self, work: Work) -> None:
@@ -54,7 +58,10 @@ class Rsync:
         await work.blocking(_drop_unproven, work)
         self._links = await work.blocking(links, work.job_fd)
         self._fitness = await work.blocking(_staged, work)
+        self._seed = await work.blocking(_seeded, work, self._fitness, self._links.folders)
         self._before = await work.blocking(remembered.recall, work)
+        if self._seed not in (None, *self._links.folders[:1]):
+            self._before = "the last run was cut off"
         self._recorder = Recorder(self._began(work))
         for line in self._decided():
             work.request.log(line)
@@ -62,6 +69,9 @@ class Rsync:
     def _decided(self) -> list[str]:
         """Which way, and why, for the log."""
         how = "content" if self._links.by_content else "size and time"
+        if self._seed is not None:
+            by = "its manifest" if isinstance(self._before, Manifest) else f"rsync: {self._before}"
+            return [f"{self._seed} is copied as a whole, by btrfs; what changed is said by {by}"]
         also = [
             f"what is the same in {folder}, by {how}, is linked and not copied"
             for folder in self._links.folders
@@ -78,9 +88,12 @@ class Rsync:
         stage, base = Stage(work.time).name, leading.base_of(work.scan)
         await work.blocking(leading.make_way, work.job_fd, stage, base)
         folders = tuple(folder for folder in self._links.folders if leading.has(work.job_fd, folder, base))
+        if self._seed is not None:
+            folders = ()
         tree = Copy(base, stage, folders, self._links.by_content)
+        transfer = Transfer(work, tree, self._fitness, self._recorder, self._seed is not None)
         try:
-            account = await self._transferred(Transfer(work, tree, self._fitness, self._recorder))
+            account = await self._transferred(transfer)
         except TooSmall:
             self._too_small = True
             raise
@@ -89,8 +102,11 @@ class Rsync:
         return copied(account, work.scan, self._recorder.bytes, led)
 
     async def _transferred(self, transfer: Transfer) -> Account:
-        work, last = transfer.work, self._links.folders[:1]
-        whole = self._fitness == Fitness() and not self._links.by_content and last == transfer.tree.links[:1]
+        work = transfer.work
+        last = self._links.folders[:1] if self._seed is None else (self._seed,)
+        whole = self._seed is not None or (
+            self._fitness == Fitness() and not self._links.by_content and last == transfer.tree.links[:1]
+        )
         match self._before:
             case Manifest() as before if whole:
                 return await transfer.by_manifest(last[0], before)
@@ -100,7 +116,7 @@ class Rsync:
                 work.request.log("rsync could not compare all of it, and begins anew")
                 await work.blocking(_start_anew, work, transfer.tree)
                 self._recorder = Recorder(self._began(work))
-                return await replace(transfer, recorder=self._recorder).by_rsync()
+                return await replace(transfer, recorder=self._recorder, seeded=False).by_rsync()
             case _:
                 return await transfer.by_rsync()
 
@@ -216,10 +232,48 @@ def _staged(work: Work) -> Fitness:
     return fitness
 
 
+def _seeded(work: Work, fitness: Fitness, folders: Sequence[str]) -> str | None:
+    """On btrfs make the stage a subvolume: a copy of the folder that came furthest, which is returned.
+
+    None where it is empty, or a plain directory because what it follows is one: hard links cannot lead from
+    one subvolume into another.
+    """
+    if fitness != Fitness() or not subvolume.possible(work.job_fd):
+        return None
+    cut_off_last = bool(folders) and folders[0].startswith(layout.SNAPSHOTS)
+    order = (*folders[1:], folders[0]) if cut_off_last else folders
+    seed = next((folder for folder in order if _in_folder(work.job_fd, folder, subvolume.is_one)), None)
+    if folders and seed is None:
+        return None
+    stage = Stage(work.time).name
+    os.rmdir(stage, dir_fd=work.job_fd)
+    try:
+        if seed is None:
+            subvolume.create(work.job_fd, stage)
+        else:
+            _in_folder(work.job_fd, seed, lambda fd: subvolume.copy(fd, work.job_fd, stage))
+    except OSError as error:
+        work.request.log(f"without subvolumes of btrfs: {error.strerror}")
+        layout.make_stage(work.job_fd, work.time)
+        return None
+    with closing(open_folder(work.job_fd, stage)) as top:
+        os.fchmod(top, 0o700)
+    return seed
+
+
+def _in_folder(job: int, folder: str, act: Callable[[int], T]) -> T:
+    with ExitStack() as opened:
+        fd = job
+        for name in folder.split("/"):
+            fd = opened.enter_context(closing(open_folder(fd, name)))
+        return act(fd)
+
+
 def _start_anew(work: Work, tree: Copy) -> None:
     """Another empty stage in the place of this one."""
     removal.set_apart(work.job_fd, work.job_fd, tree.to)
     layout.make_stage(work.job_fd, work.time)
+    _seeded(work, Fitness(), ())
     leading.make_way(work.job_fd, tree.to, tree.base)
 
 

@@ -8,7 +8,7 @@ by_rsync       rsync gets everything, and links by itself (--link-dest); slow, a
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -18,6 +18,7 @@ from usbbackup.backup.cloning import Filled, Wish
 from usbbackup.backup.engine import Doubtful, Over, Work
 from usbbackup.backup.fitness import Fitness
 from usbbackup.backup.manifest import Manifest, Recorder
+from usbbackup.backup.refresh import refresh
 from usbbackup.backup.rsync_commands import Copy
 from usbbackup.backup.rsync_log import Account
 from usbbackup.backup.walk import Group, inside
@@ -36,6 +37,7 @@ class Transfer:
     tree: Copy
     fitness: Fitness
     recorder: Recorder
+    seeded: bool = False  # the stage is a copy of the last snapshot and shares no file with it: refresh
     singles: list[bytes] = field(default_factory=list)  # sources that are single files
 
     async def by_manifest(self, last: str, before: Manifest) -> Account:
@@ -43,12 +45,15 @@ class Transfer:
         await self.work.blocking(self._look)
         await self.work.blocking(self._judge_room, before)
         order = self._order(last)
+        if self.seeded:
+            return await self._refreshed(order, before)
         filled = await self._cloned(order, before)
         return await self._rest(order, filled)
 
     async def by_comparison(self, last: str) -> Account | None:
         """None where rsync could not compare all of it: then the stage has to be made anew."""
-        order, compared = self._order(last), Copy(self.tree.base, last, itemized=True)
+        order = self._order(last)
+        compared = Copy(self.tree.base, last, by_content=self.tree.by_content, itemized=True)
         walked, loop = asyncio.Event(), asyncio.get_running_loop()
         cloned = asyncio.ensure_future(self._cloned_after(walked, order))
         try:
@@ -68,6 +73,8 @@ class Transfer:
             return None
         base = inside(self.tree.base)
         differing = sorted({base + name for name in heard.differing if name != b"."})
+        if self.seeded:
+            return await self._refreshed(order, None, differing)
         await self.work.blocking(self._leave_to_rsync, order, differing)
         return await self._rest(order, Filled(filled.linked - len(differing), filled.listed + len(differing)))
 
@@ -78,12 +85,12 @@ class Transfer:
 
     def _judge_room(self, before: Manifest | None) -> None:
         """Raise `TooSmall`. What else is linked from may have it all: then nobody knows."""
-        if len(self.tree.links) == (before is not None):
+        if self.seeded or len(self.tree.links) == (before is not None):
             room.check(self.work, self.recorder, before)
 
     async def _cloned_after(self, walked: asyncio.Event, order: Order) -> Filled:
         await walked.wait()
-        return await self._cloned(order, None)
+        return Filled() if self.seeded else await self._cloned(order, None)
 
     async def _cloned(self, order: Order, before: Manifest | None) -> Filled:
         known = None if before is None else before.file
@@ -91,16 +98,26 @@ class Transfer:
         return await cloning.cloned(self.work, wish)
 
     def _order(self, last: str) -> Order:
-        return Order(
-            self.work.job_fd, self.tree.to, last, len(inside(self.tree.base)), nameless(), nameless()
-        )
+        start = len(inside(self.tree.base))
+        return Order(self.work.job_fd, self.tree.to, last, start, nameless(), nameless(), self.seeded)
+
+    async def _refreshed(
+        self, order: Order, before: Manifest | None, differing: Sequence[bytes] = ()
+    ) -> Account:
+        self.recorder.flush()
+        await self.work.blocking(self._refresh, order, before, differing)
+        return await self._rest(order)
+
+    def _refresh(self, order: Order, before: Manifest | None, differing: Sequence[bytes]) -> None:
+        refresh(order, Manifest(self.recorder.file), before, self.singles, differing)
 
     def _leave_to_rsync(self, order: Order, paths: list[bytes]) -> None:
         clone.leave_to_rsync(order, Manifest(self.recorder.file), paths)
 
-    async def _rest(self, order: Order, filled: Filled) -> Account:
+    async def _rest(self, order: Order, filled: Filled | None = None) -> Account:
         """Let rsync copy, or link, what is on the list."""
-        self.work.request.log(f"{filled.linked} linked, {filled.listed} left to rsync")
+        if filled is not None:
+            self.work.request.log(f"{filled.linked} linked, {filled.listed} left to rsync")
         if not os.fstat(order.listed.fd).st_size:
             return Account()
         return await rsync_run.run(self.work, self.tree, self.fitness, contents(order.listed))

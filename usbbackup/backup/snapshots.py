@@ -18,7 +18,7 @@ from usbbackup.backup.secret import NO_SECRET, Secret, WaitingForSecret
 from usbbackup.clock import Clock, from_compact_utc
 from usbbackup.config import JobConfig
 from usbbackup.errors import UsbbackupError
-from usbbackup.folders import LayoutError, closing, open_folder
+from usbbackup.folders import LayoutError, closing, names_in, open_folder
 from usbbackup.outcome import Stop
 from usbbackup.paths import Paths
 from usbbackup.programs import Programs
@@ -73,7 +73,7 @@ async def on(target: Target, reader: Reader, only: str | None = None) -> Found:
 
 def jobs_on(target: Target) -> list[str]:
     """The jobs that have a folder there."""
-    return sorted(filter(_JOB.fullmatch, os.listdir(target.fd)))  # noqa: PTH208 - by descriptor
+    return sorted(filter(_JOB.fullmatch, names_in(target.fd)))
 
 
 def _where(target: Target, job: str) -> str:
