@@ -225,9 +225,11 @@ class PlayedLogin:
 
     def __init__(self) -> None:
         self.refuses: BusError | None = None
+        self.asked = 0
         self.given: list[int] = []
 
     async def inhibit(self, why: str) -> list[int]:
+        self.asked += 1
         if self.refuses is not None:
             raise self.refuses
         self.given += (locks := list(os.pipe()))

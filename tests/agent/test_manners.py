@@ -72,9 +72,10 @@ def test_where_it_is_not_allowed_one_line_says_so_and_backups_go_on(
     async def main() -> None:
         async with play.agent() as agent:
             drive.plug()
-            for _ in range(2):
+            for runs in (1, 2):
                 (await agent.started()).end()
                 await agent.ended()
+                assert play.login.asked == runs  # not again with every word of how far it is
                 play.clock.pass_by(3600)
 
     run(main)

@@ -30,6 +30,7 @@ class Manners(Server):
         """Hear of runs and of sleep."""
         self._running: set[str] = set()
         self._locks: list[int] = []
+        self._asked = False  # since something runs, be it allowed or not
         self._told: set[str] = set()
         self._watching = False
         self._asleep = self._slept()
@@ -56,6 +57,7 @@ class Manners(Server):
             case Event("ended", run=run):
                 self._running.discard(run)
                 if not self._running:
+                    self._asked = False
                     release(self._locks)
             case "clock":
                 self._wake()
@@ -70,8 +72,9 @@ class Manners(Server):
             self._timer.cancel()
 
     async def _stay_awake(self) -> None:
-        if self._locks or not self._running:
+        if self._asked:
             return
+        self._asked = True
         try:
             self._locks = await self._world.login.inhibit("a backup is being written to a drive")
         except BusError as error:
