@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from usbbackup import __version__
 from usbbackup.config import Config, JobConfig
 from usbbackup.drives.records import Enrolled, Records
 from usbbackup.ecryptfs.before import OwnHome
@@ -66,7 +67,7 @@ def facts(tmp_path: Path) -> Facts:
         ),
         env=env,
         config=Config(jobs=(RSYNC,)),
-        status={"drives": [], "jobs": []},
+        status={"agent": {"version": __version__}, "drives": [], "jobs": []},
         troubles=(),
         now=NOW,
     )
@@ -125,6 +126,10 @@ def drive(state: str, *, enrolled: bool = True) -> Change:
     return lambda facts: replace(facts, status={**facts.status, "drives": [shown]})
 
 
+def agent(version: str | None) -> Change:
+    return lambda facts: replace(facts, status={**facts.status, "agent": {"version": version}})
+
+
 def last_good(*times: str | None) -> Change:
     shown = {"name": "home", "drives": [{"last_success": time} for time in times]}
     return lambda facts: replace(facts, status={**facts.status, "jobs": [shown]})
@@ -170,6 +175,8 @@ RECENT, OLD = "2027-01-14T08:00:00+00:00", "2026-12-01T08:00:00+00:00"
         (checks.service, service(active=False, failed=True), "service", "wrong"),
         (checks.service, service(enabled=False), "enabled", "wrong"),
         (checks.service, moved, "service", "wrong"),
+        (checks.version, lambda facts: facts, "version", "ok"),
+        (checks.version, agent("0.0.9"), "version", "wrong"),
         (checks.at_login, lambda facts: facts, "home", "ok"),
         (checks.at_login, opened("eCryptfs"), "home", "wrong"),
         (checks.at_login, opened("eCryptfs", "/usr/bin/fish"), "home", "wrong"),
@@ -208,6 +215,10 @@ def test_whoever_is_well_hears_of_nothing_wrong_and_scripts_get_every_field(fact
         set(record) == {"check", "state", "what", "why", "command"}
         for record in json.loads(json.dumps([finding.record() for finding in findings]))
     )
+
+
+def test_without_an_agent_nothing_is_said_of_its_version(facts: Facts) -> None:
+    assert list(checks.version(agent(None)(facts))) == []
 
 
 def test_a_note_is_no_fault_and_a_fault_is() -> None:

@@ -255,7 +255,8 @@ def test_the_journal_reads_like_a_story_with_fields_and_kinds(
     assert kinds.count("DRIVE_GONE") == 1
     lines = anna.journal(f"USBBACKUP_RUN={runs(anna)[0]['run']}", "--output", "cat").splitlines()
     assert "hello" in lines
-    assert len(anna.journal(f"USBBACKUP_RUN={run['run']}", "USBBACKUP_JOB=home").splitlines()) == 2
+    fields = (f"USBBACKUP_RUN={run['run']}", "USBBACKUP_JOB=home", "--priority", "info")
+    assert len(anna.journal(*fields).splitlines()) == 2
 
 
 def test_the_status_line_reads_like_a_sentence(configured: Callable[..., User], stick: Stick) -> None:

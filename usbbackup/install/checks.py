@@ -9,6 +9,7 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from usbbackup import __version__
 from usbbackup.backup.borg_commands import is_supported
 from usbbackup.config import Config, JobConfig
 from usbbackup.ecryptfs.before import forms, unopenable
@@ -103,6 +104,17 @@ def service(facts: Facts) -> Iterator[Finding]:
         what = f"it is {'' if seen.enabled else 'not '}enabled"
         why = "so it starts when you log in"
         yield Finding("enabled", state, what, why, _or_none(state, "systemctl --user enable usbbackup"))
+
+
+def version(facts: Facts) -> Iterator[Finding]:
+    """Is the agent that runs the one that is installed?"""
+    running = facts.status["agent"]["version"]
+    why = "after an update the agent goes on as it was until it is started anew"
+    if running not in (None, __version__):
+        what = f"the agent is version {safe(running)}, installed is {__version__}"
+        yield Finding("version", "wrong", what, why, "systemctl --user restart usbbackup")
+    elif running:
+        yield Finding("version", "ok", f"the agent is the version that is installed, {__version__}", why)
 
 
 def _lost_program(fragment: str) -> str | None:
@@ -332,6 +344,7 @@ CHECKS: tuple[Check, ...] = (
     configuration,
     programs,
     service,
+    version,
     at_login,
     linger,
     drives,
