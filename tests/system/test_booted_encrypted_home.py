@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import by_pipx
+from furnishing import by_pipx
 from machine import Machine, User, until
 
 pytestmark = pytest.mark.system

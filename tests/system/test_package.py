@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from conftest import CACHE, REPOSITORY, Stick, booted, plugged
+from furnishing import CACHE, REPOSITORY, Stick, booted, plugged
 from machine import Machine, User
 
 pytestmark = pytest.mark.system

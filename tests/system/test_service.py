@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Stick, by_pipx, plugged
+from furnishing import Stick, by_pipx, plugged
 from machine import Machine, User, until
 
 from usbbackup.agent.messages import Message
