@@ -24,9 +24,8 @@ test: prepare
 CACHE := $(or $(USBBACKUP_TEST_CACHE),$(HOME)/.cache/usbbackup-tests)
 
 test-system: prepare
-	@packaging/prepare system
-	@tests/system/make-roots $(CACHE)
-	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -m system tests/system
+	@[ "$$(id -u)" != 0 ] || { packaging/prepare system && tests/system/make-roots $(CACHE); }
+	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -rs -m system tests/system
 
 deb: prepare
 	@packaging/prepare system
