@@ -137,7 +137,7 @@ def test_a_configuration_is_never_overwritten_without_its_difference_and_a_word(
     code, shown = at_a_terminal(env, arguments, [("Write this over", "y")])
     assert code == 0, shown
     assert config(env).jobs[0].sources == ("/etc",)
-    assert Path(env["HOME"], ".config/usbbackup/config.yaml.old").read_text() == before
+    assert Path(env["HOME"], ".config/usbbackup/config.yaml.old1").read_text() == before
 
 
 def test_what_is_wrong_is_said_before_anything_is_written(env: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ import argparse
 import sys
 from argparse import Namespace
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,7 +113,10 @@ def _configure(
         terminal.say(write.difference)
         if not person.agrees("Write this over the configuration?", default=False):
             raise UsbbackupError("nothing was changed")
-        steps.do(steps.Write(file.with_name(f"{file.name}.old"), before, mode=0o600), tools)
+        names = (file.with_name(f"{file.name}.old{number}") for number in count(1))
+        kept = next(path for path in names if not path.exists())
+        steps.do(steps.Write(kept, before, mode=0o600), tools)
+        terminal.say(f"the one before is kept: {safe(str(kept))}")
     steps.do(write, tools)
     terminal.say(write.told)
     return True
