@@ -13,6 +13,7 @@ from tests.backup.runs import Place
 from tests.backup.shelf import Shelf
 from tests.ecryptfs.conftest import keys, made
 from usbbackup.backup.encrypted import Archived, lowers
+from usbbackup.backup.entry import Entry, Kind
 from usbbackup.ecryptfs.listing import Damaged, Listed
 from usbbackup.ecryptfs.lower import Wanted
 from usbbackup.ecryptfs.passphrase import Keys
@@ -62,6 +63,16 @@ def test_only_what_is_wanted_is_to_be_copied(archived: Archived, keys: Keys) -> 
         ("folder", "deeper", "other name"),
         ("folder", "deeper", "secret"),
     }
+
+
+def test_an_entry_without_the_directory_it_lies_in_is_passed_over(keys: Keys) -> None:
+    def entry(path: bytes, kind: Kind) -> Entry:
+        return Entry(path, kind, 0o600, 0, 0, 0, 0)
+
+    whole = [entry(b"d/.Private", Kind.DIRECTORY), entry(b"d/.Private/plain", Kind.FILE)]
+    odd = [*whole, entry(b"d/.Private/nowhere/file", Kind.FILE), entry(b"d/.Private2/file", Kind.FILE)]
+    listed = list(Archived(odd, b"d/.Private").listed(keys, Wanted()))
+    assert [one.path for one in listed] == [("plain",)]
 
 
 def test_with_other_keys_names_stay_as_they_were_found(archived: Archived) -> None:

@@ -76,6 +76,9 @@ def test_a_second_attempt_goes_on_and_the_copy_of_an_archive_goes_away(house, ba
     to = house.person.home / "rescued"
     to.mkdir()
     (to / "size 1").write_bytes(b"mine")
+    left = to / ".usbbackup-recover-home-0badc0de-00000000"  # by one that was cut off before the last boot
+    (left / "deep").mkdir(parents=True)
+    (left / "deep/file").touch()
     told = told_by(house, "borg@latest", "--user", "aes128", "--to", to)
     assert [one["path"] for one in told["damaged"]] == ["size 1"]
     (to / "size 1").unlink()

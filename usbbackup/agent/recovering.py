@@ -1,12 +1,13 @@
 """An encrypted home in a directory or in a snapshot, held so that `ecryptfs` can read it."""
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -102,8 +103,9 @@ class InArchive:
         with closing(directory.made(to)) as target:
             for old in os.listdir(target):  # noqa: PTH208 - by descriptor
                 if old.startswith(_STAGE) and old != name:
-                    _remove(target, old)
-            with closing(make_folder(target, name, 0o700)) as stage:
+                    with suppress(NotNowError):
+                        _remove(target, old)
+            with _held(target, name) as stage:
                 paths = self.archived.paths(keys, part)
                 copying = self.snapshot.copy(paths, stage, alone=[self.archived.lower])
                 self.notes += self.runner.run(copying)
@@ -121,10 +123,21 @@ class InArchive:
         _check(self.held)
 
 
-def _remove(target: int, name: str) -> None:
+@contextmanager
+def _held(target: int, name: str) -> Iterator[int]:
+    """A stage, for one recovery at a time. Raises NotNowError."""
     with closing(make_folder(target, name, 0o700)) as stage:
+        try:
+            fcntl.flock(stage, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NotNowError("another recovery writes to this directory", "wait for its end") from None
+        yield stage
+
+
+def _remove(target: int, name: str) -> None:
+    with _held(target, name) as stage:
         removal.empty(stage)
-    os.rmdir(name, dir_fd=target)
+        os.rmdir(name, dir_fd=target)
 
 
 def _check(held: Held) -> None:
