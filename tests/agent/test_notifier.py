@@ -34,6 +34,11 @@ def ended(outcome: Outcome, message: str = "that was that", **more: object) -> E
             ),
         ),
         (Stay("x", waits="It is locked."), Notice("'x' cannot be backed up to yet", "It is locked.")),
+        (Stay("x", doubt="It has errors."), Notice("'x' is in doubt", "It has errors.")),
+        (
+            Stay("x", ended={"home": ended(Outcome.SUCCESS)}, doubt="It has errors."),
+            Notice("Backed up to 'x'", "home: 2 min 5 s\nIt has errors.", actions=(Action.EJECT,)),
+        ),
         (
             Stay("x", running={"home": 130.0, "music": None}),
             Notice("Backing up to 'x'", "home: about 2 min 10 s, as last time\nmusic", Urgency.LOW),

@@ -53,6 +53,7 @@ class Stay:
     name: str
     stranger: bool = False  # it only carries the label
     waits: str | None = None  # what has to be done before it can be used
+    doubt: str | None = None  # what should be known of it, though it can be used
     running: dict[str, float | None] = field(default_factory=dict)  # job -> seconds that it took last time
     ended: dict[str, Ended] = field(default_factory=dict)
     safe: str | None = None
@@ -67,17 +68,19 @@ class Stay:
 def notice(stay: Stay) -> Notice | None:
     """What to show now; None where there is nothing to tell."""
     name = safe(stay.name)
-    worst = _worst(stay)
+    worst, doubts = _worst(stay), [stay.doubt] if stay.doubt else []
     match stay:
         case Stay(running=running) if running:
             return Notice(f"Backing up to '{name}'", _lines(_begun(running)), Urgency.LOW)
         case _ if worst is not None:
             return _trouble(worst, name, stay)
         case Stay(safe=str()):
-            return Notice(f"Safe to unplug '{name}'", _lines(_done(stay)))
+            return Notice(f"Safe to unplug '{name}'", _lines([*_done(stay), *doubts]))
         case Stay(ended=ended) if ended:
             held = [stay.held] if stay.held else []
-            return Notice(f"Backed up to '{name}'", _lines([*_done(stay), *held]), actions=_eject(stay))
+            return Notice(
+                f"Backed up to '{name}'", _lines([*_done(stay), *held, *doubts]), actions=_eject(stay)
+            )
         case Stay(stranger=True):
             return Notice(
                 f"Use '{name}' for backups?",
@@ -86,6 +89,8 @@ def notice(stay: Stay) -> Notice | None:
             )
         case Stay(waits=str(reason)):
             return Notice(f"'{name}' cannot be backed up to yet", reason)
+        case Stay(doubt=str(doubt)):
+            return Notice(f"'{name}' is in doubt", _lines([doubt]))
         case _:
             return None
 

@@ -14,6 +14,7 @@ from usbbackup.agent.run import HISTORIAN
 from usbbackup.agent.stale import Claim, Late, Overdue
 from usbbackup.agent.world import World
 from usbbackup.bus import BusError
+from usbbackup.drives.admit import Ready
 from usbbackup.drives.monitor import LookAgain, Seen, Sighting
 from usbbackup.drives.mounter import MOUNTER, Eject, Handled
 from usbbackup.drives.ready import Refused, Waiting, Why
@@ -111,6 +112,7 @@ class Notifier(Server):
             drive = self._drives.setdefault(uuid, _Drive(Stay(sighting.name)))
             drive.stay.stranger = _is_stranger(sighting)
             drive.stay.waits = _waits_for(sighting)
+            drive.stay.doubt = _doubt_of(sighting)
             await self._show(uuid)
 
     async def _left(self, uuid: str) -> None:
@@ -257,3 +259,8 @@ def _waits_for(sighting: Sighting) -> str | None:
     if isinstance(decision, Waiting) and decision.why in _CALLS_FOR_HELP:
         return " ".join(filter(None, (decision.reason, decision.remedy)))
     return None
+
+
+def _doubt_of(sighting: Sighting) -> str | None:
+    decision = sighting.decision
+    return " ".join(decision.notes) or None if isinstance(decision, Ready) else None
