@@ -35,10 +35,7 @@ FAULTS = {
 TELLING = {
     ("agent killed", "transfer 50 %", "rsync"),
     ("agent killed", "transfer 50 %", "borg"),
-    ("agent killed", "record", "rsync"),
     ("engine killed", "transfer 50 %", "rsync"),
-    ("engine killed", "transfer 50 %", "borg"),
-    ("agent stopped", "transfer 90 %", "rsync"),
     ("drive pulled", "transfer 50 %", "rsync"),
     ("drive pulled", "publish", "borg"),
     ("drive full", "transfer 10 %", "rsync"),
