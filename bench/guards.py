@@ -6,6 +6,7 @@ and Landlock around every program. Both write to the same loop image, in turns. 
 
 import argparse
 import asyncio
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -55,11 +56,11 @@ class Runs:
         kind: Any = {"engine": engine, "encryption": "none" if engine == "borg" else None}
         self._job = JobConfig(name=f"{engine}-{guarded}".lower(), sources=(str(source),), **kind)
 
-    def run(self) -> float:
-        """One run, in seconds."""
+    def run(self) -> tuple[float, float]:
+        """One run: seconds by the clock, and of processors, its programs' included."""
         clock = SystemClock()
         programs = (SystemPrograms if self._guarded else Trusting)(clock, self._env)
-        start = time.monotonic()
+        start, worked = time.monotonic(), processors()
         with self._drive.guarded() if self._guarded else self._drive.bare() as target:
             request = Request(
                 job=self._job,
@@ -75,7 +76,13 @@ class Runs:
             result = asyncio.run(perform(request))
         if not result.outcome.good:
             raise SystemExit(f"the run was no success: {result.message}")
-        return time.monotonic() - start
+        return time.monotonic() - start, processors() - worked
+
+
+def processors() -> float:
+    """Seconds that this process and those that it has waited for have used."""
+    both = (resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
 
 
 class Drive:
@@ -126,22 +133,22 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
             both = [Runs(engine, source, env, enrolled, guarded) for guarded in (True, False)]
             for each in both:
                 each.run()
-            times: list[list[float]] = [[], []]
+            times: list[list[tuple[float, float]]] = [[], []]
             for number in range(arguments.rounds):
                 change(source, arguments.files, number)
                 order = (0, 1) if number % 2 else (1, 0)
                 for which in order:
                     times[which].append(both[which].run())
-            figures.append(compared(engine, *times))
+            for number, what in enumerate(("", ", time of processors")):
+                guarded, bare = ([one[number] for one in each] for each in times)
+                figures.append(compared(f"{engine}, 1 % changed{what}", guarded, bare))
         return figures
 
 
-def compared(engine: str, guarded: list[float], bare: list[float]) -> Figure:
+def compared(what: str, guarded: list[float], bare: list[float]) -> Figure:
     """With guards, against without."""
     ratio = figure("", "s", guarded).p50 / figure("", "s", bare).p50
-    return figure(
-        f"{engine}, 1 % changed", "s", guarded, ratio=ratio, of="the same with no guard", target=TARGET
-    )
+    return figure(what, "s", guarded, ratio=ratio, of="the same with no guard", target=TARGET)
 
 
 if __name__ == "__main__":
