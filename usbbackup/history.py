@@ -278,6 +278,21 @@ class History:
             safe(drive),
         )
 
+    def proven(self, job: str, drive: str, snapshot: str) -> None:
+        """Note that files of a snapshot were restored just now, and were as they should be."""
+        self._do(
+            "INSERT OR REPLACE INTO proven (job, drive, time, snapshot) VALUES (?, ?, ?, ?)",
+            job,
+            drive,
+            self._clock.now(),
+            snapshot,
+        )
+
+    def last_proven(self, job: str, drive: str) -> float | None:
+        """When that was noted last for a job on a drive."""
+        found = self._ask(float, "SELECT time FROM proven WHERE job = ? AND drive = ?", job, drive)
+        return found[0] if found else None
+
     def sources_seen(self, job: str, seen: Iterable[SourceSeen]) -> None:
         """What the sources of a job were like, whatever the drive; sources not named stay as they were."""
         rows = [

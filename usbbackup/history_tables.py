@@ -69,4 +69,13 @@ MIGRATIONS = (
             PRIMARY KEY (job, source)
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        """CREATE TABLE proven (
+            job TEXT NOT NULL,
+            drive TEXT NOT NULL,
+            time REAL NOT NULL,
+            snapshot TEXT NOT NULL,
+            PRIMARY KEY (job, drive)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )

@@ -148,3 +148,42 @@ def test_another_machine_needs_the_drive_alone(house, stick, options):
 def written(drive):
     """What is on the drive, as far as writing to it would show."""
     return {path: (path.lstat().st_mtime_ns, path.lstat().st_size) for path in drive.mount_point.rglob("*")}
+
+
+def test_differences_retention_and_proofs_are_told(house, stick):
+    keep = {"keep": {"last": 2}, "verify": {"every": "1s", "sample": 5}}
+    drive = backed_up(house, stick, house.job("rsync", **keep))
+    (house.documents / "new.txt").write_text("new")
+    house.done("start", "--wait")
+    changed = house.json("diff", "latest")
+    assert [(Path(one["path"]).name, one["change"]) for one in changed] == [("new.txt", "added")]
+    (house.documents / "new.txt").unlink()
+    house.configure(house.job("rsync", verify=keep["verify"]))
+    house.done("start", "--wait")
+    assert len(house.snapshots()) == 3
+
+    house.configure(house.job("rsync", **keep))
+    judged = house.json("prune", "--dry-run")
+    assert [one["kept"] for one in judged] == [False, True, True]
+    assert judged[-1]["reasons"] == ["last"]
+    assert len(house.snapshots()) == 3
+    house.done("prune")
+    assert [one["snapshot"] for one in house.snapshots()] == [one["snapshot"] for one in judged[1:]]
+
+    (job,) = house.json("status")["jobs"]
+    assert job["drives"][0]["last_proven"] is not None
+    (proof,) = house.json("verify")
+    assert proof["flaws"] == []
+    assert proof["files"] > 30
+    held = Path(house.snapshots()[0]["path"] + str(house.documents / "note 7.txt"))
+    found = held.stat()
+    with held.open("r+b") as file:
+        file.write(b"8")
+    os.utime(held, ns=(found.st_atime_ns, found.st_mtime_ns))
+    ended = house.cli("verify")
+    assert ended.returncode == 1
+    assert f"{house.documents}/note 7.txt is damaged" in ended.stderr
+    assert all(one["snapshot"] in ended.stderr for one in house.snapshots())
+    drive.unmount()
+    assert house.refused("verify")["code"] == 75
+    assert house.refused("prune")["code"] == 75

@@ -67,7 +67,11 @@ def status(
 def last_runs(config: Config, picture: Picture, history: History) -> dict[tuple[str, str], Last]:
     """What the history knows of each job on each drive."""
     return {
-        (job.name, s.uuid): Last(history.last_good(job.name, s.uuid), history.last_run(job.name, s.uuid))
+        (job.name, s.uuid): Last(
+            history.last_good(job.name, s.uuid),
+            history.last_run(job.name, s.uuid),
+            history.last_proven(job.name, s.uuid),
+        )
         for job in config.jobs
         for s in on_drives(config, job, picture.sightings)
     }

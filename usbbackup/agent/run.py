@@ -100,6 +100,7 @@ class Before:
     sources: Mapping[str, SourceSeen] = field(default_factory=dict)
     ended_well: bool | None = None  # of the last run that wrote to this drive
     snapshot: str | None = None  # of the last good one there
+    proven: float | None = None  # when files were last restored from there and compared
 
     @classmethod
     def of(cls, order: Order, history: History) -> "Before":
@@ -108,7 +109,12 @@ class Before:
         good = history.last_good(job, drive)
         earlier = (run for run in history.runs(job=job, drive=drive) if run.run != order.run)
         ends = (run.outcome is not None and run.outcome.good for run in earlier if run.phase not in _READING)
-        return cls(history.sources(job), next(ends, None), good.snapshot if good else None)
+        return cls(
+            history.sources(job),
+            next(ends, None),
+            good.snapshot if good else None,
+            history.last_proven(job, drive),
+        )
 
 
 class Worker(Server):
@@ -137,6 +143,8 @@ class Worker(Server):
                         last=request.before.sources,
                         last_ended_well=request.before.ended_well,
                         last_snapshot=request.before.snapshot,
+                        last_proven=request.before.proven,
+                        on_proven=lambda snapshot: self._proven(order, snapshot),
                         accept_source=order.accept_source,
                         dry_run=order.dry_run,
                         repository=self._repository(order),
@@ -160,6 +168,10 @@ class Worker(Server):
             write(self._historian, lambda history: history.phase(order.run, progress.phase))
         order.progress = progress
         self._world.hub.tell(order.event("progress", progress))
+
+    def _proven(self, order: Order, snapshot: str) -> None:
+        job, drive = order.job.name, order.drive.uuid
+        write(self._historian, lambda history: history.proven(job, drive, snapshot))
 
     def _engine(self, order: Order, pid: int, ticks: int) -> None:
         if not order.dry_run:

@@ -26,6 +26,7 @@ class Last:
 
     good: RunRecord | None = None
     run: RunRecord | None = None  # the latest, whatever became of it
+    proven: float | None = None  # when files were last restored and compared
 
 
 def agent_record(pid: int | None, since: float | None) -> dict[str, object]:
@@ -114,7 +115,7 @@ def _on_drive(
         "next_due": rfc3339(verdict.next_due),
         "last_success": rfc3339(last.good.finished) if last.good else None,
         "last_outcome": last.run.outcome if last.run else None,
-        "last_proven": None,
+        "last_proven": rfc3339(last.proven),
         "reason": _reason(job, sighting, verdict),
     }
 

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from usbbackup.backup import borg_commands, borg_memory, borg_repository, borg_reserve, secret
+from usbbackup.backup.borg_archive import Archive
 from usbbackup.backup.borg_log import Moved
 from usbbackup.backup.borg_relay import END
 from usbbackup.backup.borg_session import Answer, Session
 from usbbackup.backup.borg_trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble, is_full
 from usbbackup.backup.engine import Copied, Over, Work, failed
+from usbbackup.backup.opened import Snapshot
+from usbbackup.backup.proof import Proof, drill, verify_archives
 from usbbackup.backup.prune import BorgShelf, Shelf
 from usbbackup.backup.secret import NO_SECRET, Secret, WaitingForSecret
 from usbbackup.backup.walk import Unread
@@ -20,6 +23,7 @@ from usbbackup.outcome import Outcome, Phase, Result, Stop
 from usbbackup.programs import POLITELY
 from usbbackup.running import FIRMLY, Feed, Steps
 
+_CHECK_SECONDS = 600  # of each slice of a check
 DEFAULT_ENCRYPTION = "repokey-blake2"
 
 # The first SIGINT asks borg for a checkpoint of what it has so far, the second one ends it.
@@ -97,6 +101,17 @@ class Borg:
     def shelf(self, work: Work) -> Shelf:
         """Its archives."""
         return BorgShelf(work.request.job.name, work.job_fd, lambda argv: self._ask(work, argv))
+
+    async def prove(self, work: Work, sample: int | None) -> Proof | None:
+        """Check a slice of the repository, restore, and compare with the originals."""
+        if sample is None:
+            return None
+        request, session = work.request, self._session(work)
+        archive = Archive(Snapshot(work.snapshot, request.job.name, "borg", None, None), session)
+        checked = await verify_archives(session, [archive], request.stop, _CHECK_SECONDS)
+        work.check()
+        proof = await drill(archive, sample, request.paths.cache, work.check, stop=request.stop)
+        return Proof(proof.files, proof.bytes, 0, [*checked.flaws, *proof.flaws])
 
     async def tidy(self, work: Work) -> None:
         """Nothing: borg leaves nothing behind."""

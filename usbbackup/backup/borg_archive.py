@@ -26,7 +26,7 @@ class Archive:
 
     def __init__(self, snapshot: Snapshot, session: Session) -> None:
         self.snapshot = snapshot
-        self._session = session
+        self.session = session
 
     async def each(self, take: Callable[[Entry], None], below: Sequence[bytes] = ()) -> None:
         """Ask borg for its own account of the archive."""
@@ -40,6 +40,19 @@ class Archive:
         listing = Listing(sort_out)
         await self._ask(borg_commands.dump(self.snapshot.snapshot), Stop(), on_stdout=listing)
         listing.close()
+
+    async def holding(self, chunks: frozenset[str]) -> list[tuple[bytes, frozenset[str]]]:
+        """The paths of files that have some of these pieces, and which; by borg's ids in hexadecimal."""
+        found: list[tuple[bytes, frozenset[str]]] = []
+
+        def pick(path: bytes, ids: set[str]) -> None:
+            if held := chunks & ids:
+                found.append((path, held))
+
+        listing = Listing(lambda entry: None, pick)
+        await self._ask(borg_commands.dump(self.snapshot.snapshot), Stop(), on_stdout=listing)
+        listing.close()
+        return found
 
     async def read(self, path: bytes, sink: Sink) -> None:
         """Have borg print the file."""
@@ -64,7 +77,7 @@ class Archive:
         """Have borg extract them; the kernel holds it to `into` (Landlock)."""
         leading = dict.fromkeys(path for top in (*paths, *alone) for path in above(top))
         argv = borg_commands.extract(
-            self.snapshot.snapshot, _few(paths), _few([*leading, *alone]), self._session.elsewhere
+            self.snapshot.snapshot, _few(paths), _few([*leading, *alone]), self.session.elsewhere
         )
         answer = await self._ask(argv, stop or Stop(), into=into, on_moved=lambda now: moved(now.bytes))
         return tuple(line for line in answer.account.unread if not line.startswith(f"borg: {_NO_ENTRY}"))
@@ -78,13 +91,13 @@ class Archive:
         into: int | None = None,
         on_moved: Callable[[BorgMoved], None] = lambda _: None,
     ) -> Answer:
-        answer = await self._session.ask(
+        answer = await self.session.ask(
             argv, stop, as_new=True, on_stdout=on_stdout, into=into, moved=on_moved
         )
         if stop:
             raise NotNowError(stop.message)
         if not answer.good:
-            raise UsbbackupError(*await self._session.trouble(answer, stop))
+            raise UsbbackupError(*await self.session.trouble(answer, stop))
         return answer
 
 
@@ -102,8 +115,14 @@ class Listing:
     Each stands at its own lines, indented by four blanks; borg's texts hold no newline.
     """
 
-    def __init__(self, take: Callable[[Entry], None]) -> None:
+    def __init__(
+        self,
+        take: Callable[[Entry], None],
+        pieces: Callable[[bytes, set[str]], None] = lambda path, ids: None,
+    ) -> None:
+        """`pieces` is told the ids of the chunks of each file, in hexadecimal digits."""
         self._take = take
+        self._pieces = pieces
         self._rest = b""
         self._within = False
         self._lines: list[bytes] | None = None
@@ -141,7 +160,10 @@ class Listing:
 
     def _finish(self, lines: list[bytes]) -> None:
         try:
-            self._take(self._entry(json.loads(b"\n".join((*lines, b"}")))))
+            item = json.loads(b"\n".join((*lines, b"}")))
+            self._take(self._entry(item))
+            ids = {str(chunk[0]).removeprefix("\x7f") for chunk in item.get("chunks") or ()}
+            self._pieces(_bytes(item["path"]), ids)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _unreadable(repr(error)) from error
 

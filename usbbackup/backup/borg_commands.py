@@ -219,6 +219,16 @@ def extract(
     )
 
 
+def verify(seconds: int | None) -> tuple[str, ...]:
+    """Read everything and compare it with its checksums, or go on with that for so many seconds.
+
+    >>> verify(600)[-2:]
+    ('--max-duration=600', 'borg')
+    """
+    how = ("--verify-data",) if seconds is None else ("--repository-only", f"--max-duration={seconds}")
+    return ("borg", "check", "--log-json", f"--lock-wait={_LOCK_WAIT}", *how, REPOSITORY)
+
+
 def check() -> tuple[str, ...]:
     """Look whether the repository itself is whole; it reads all of it, and repairs nothing.
 

@@ -7,6 +7,7 @@
     publish    after the data was synced: make it the snapshot, or prove that it is one
     tidy       after the last look at the drive: clear away what is of no more use
     shelf      then: what retention chooses from
+    prove      where the job wants that: restore files and compare them
     set_aside  instead of publish: the run ends early; keep for the next run what is worth keeping
 """
 
@@ -25,6 +26,7 @@ from usbbackup.target import Target
 from usbbackup.text import human_bytes, safe
 
 if TYPE_CHECKING:
+    from usbbackup.backup.proof import Proof
     from usbbackup.backup.prune import Shelf
     from usbbackup.backup.scan import Scan
     from usbbackup.programs import Programs
@@ -53,6 +55,8 @@ class Request:
     repository: str | None = None  # id of the borg repository that this job has used on this drive
     last_ended_well: bool | None = None  # of runs that wrote to this drive; None where none is known
     last_snapshot: str | None = None  # of the last good run on this drive
+    last_proven: float | None = None  # wall time at which files were last restored from there and compared
+    on_proven: Callable[[str], None] = lambda _: None  # told the snapshot that was proven just now
     on_repository: Callable[[str], None] = lambda _: None  # told the id of the one it uses from now on
     on_start: Callable[[int, int], None] | None = None  # process id and start time of each program of the run
 
@@ -185,6 +189,13 @@ class Engine(Protocol):
 
     def shelf(self, work: Work) -> "Shelf | None":
         """The job's snapshots, for retention; None where there are none to choose from."""
+        ...
+
+    async def prove(self, work: Work, sample: int | None) -> "Proof | None":
+        """Restore so many files of the new snapshot and compare; None where there was nothing to compare.
+
+        Without a number only note what will be needed to prove it later.
+        """
         ...
 
     async def tidy(self, work: Work) -> None:

@@ -49,7 +49,7 @@ class Entry(NamedTuple):
     size: int  # bytes of a file, else 0
     mtime_ns: int
     target: bytes = b""  # where a symbolic link leads
-    node: bytes = b""  # names of one file have the same one; empty where it has no other name
+    node: bytes = b""  # names of one file have the same one; empty where it has no other name for certain
     content: bytes = b""  # borg's checksums of it in one; empty where there are none
     room: int = 0  # bytes that it takes at least, where nothing of it is there yet
 

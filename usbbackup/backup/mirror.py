@@ -45,6 +45,9 @@ class Mirror:
     def shelf(self, work: Work) -> None:
         """None: a mirror has no past."""
 
+    async def prove(self, work: Work, sample: int | None) -> None:
+        """Nothing: the copy is compared with its sources by every run."""
+
     async def tidy(self, work: Work) -> None:
         """Empty what was taken out of the copy."""
         await work.blocking(removal.sweep, work.job_fd, work.check)

@@ -55,7 +55,8 @@ async def _back_up(request: Request) -> Result:
         await _published(work, engine)
         await _tidied(work, engine)
         await _pruned(work, engine)
-        return _result(work, survey, replace(copied, files=survey.scan.files))
+        result = _result(work, survey, replace(copied, files=survey.scan.files))
+        return await _proven(work, engine, result)
 
 
 def _engine(request: Request) -> Engine:
@@ -117,6 +118,33 @@ async def _pruned(work: Work, engine: Engine) -> None:
         await prune(shelf, keep, work.request.log)
     except (Over, OSError, UsbbackupError) as trouble:
         work.request.log(f"the next run will remove old snapshots: {trouble}")
+
+
+async def _proven(work: Work, engine: Engine, result: Result) -> Result:
+    """Prove that files can be restored, where that is due; a flaw makes a success a warning."""
+    request, wish = work.request, work.request.job.verify
+    if wish is None:
+        return result
+    due = request.last_proven is None or request.clock.now() - request.last_proven >= wish.every
+    try:
+        work.enter(Phase.VERIFY)
+        proof = await engine.prove(work, wish.sample if due else None)
+    except (Over, OSError, UsbbackupError) as trouble:
+        request.log(f"nothing was proven, the next run tries again: {trouble}")
+        return result
+    if proof is None:
+        return result
+    if not proof.flaws:
+        request.on_proven(work.snapshot)
+        request.log(f"proven: {proof.files} files were restored, and are as they were kept")
+        return result
+    return replace(
+        result,
+        outcome=Outcome.WARNING,
+        message=f"{result.message}, but {len(proof.flaws)} files or parts cannot be restored as they were",
+        hint=f"the drive may be failing; which they are: usbbackup history {request.run}",
+        notes=(*result.notes, *(flaw.sentence for flaw in proof.flaws)),
+    )
 
 
 async def _tidied(work: Work, engine: Engine) -> None:

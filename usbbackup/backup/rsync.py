@@ -11,14 +11,18 @@ from typing import BinaryIO, TypeVar
 
 from usbbackup import kernel
 from usbbackup.backup import layout, leading, remembered, removal, rsync_commands, rsync_run, subvolume
+from usbbackup.backup.checksums import Checksums
 from usbbackup.backup.engine import Copied, Work, failed
 from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.layout import Stage
 from usbbackup.backup.manifest import Manifest, Recorder
+from usbbackup.backup.opened import Snapshot
+from usbbackup.backup.proof import Proof, drill
 from usbbackup.backup.prune import RsyncShelf, Shelf
 from usbbackup.backup.room import TooSmall
 from usbbackup.backup.rsync_commands import Copy
 from usbbackup.backup.rsync_log import Account, Kind
+from usbbackup.backup.rsync_tree import Tree
 from usbbackup.backup.rsync_ways import Transfer
 from usbbackup.backup.scan import Scan
 from usbbackup.folders import closing, open_folder
@@ -130,6 +134,19 @@ class Rsync:
     def shelf(self, work: Work) -> Shelf:
         """Its directories."""
         return RsyncShelf(work.job_fd, work.check)
+
+    async def prove(self, work: Work, sample: int | None) -> Proof | None:
+        """Note the checksums of what is new, while memory still holds it; restore, and compare with them."""
+        snapshot = Snapshot(work.snapshot, work.request.job.name, "rsync", None, None)
+        sums = await work.blocking(Checksums.read, work.job_fd)
+        with Tree(snapshot, work.job_fd, work.request.programs) as tree:
+            await work.blocking(sums.complete, tree, work.check)
+            if sample is None:
+                return None
+            place, stop = work.request.paths.cache, work.request.stop
+            return await drill(
+                tree, sample, place, work.check, lambda entry: sums.known[entry.node].digest, stop
+            )
 
     async def tidy(self, work: Work) -> None:
         """Keep what the sources looked like for the next run, and remove the stages of earlier ones."""

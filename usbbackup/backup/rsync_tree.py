@@ -148,7 +148,6 @@ class Tree:
 def _entry(path: bytes, found: os.stat_result, folder: int, name: bytes) -> Entry:
     kind = Kind.of(found.st_mode)
     regular = kind is Kind.FILE
-    node = b"%x" % found.st_ino
     return Entry(
         path,
         kind,
@@ -158,7 +157,7 @@ def _entry(path: bytes, found: os.stat_result, folder: int, name: bytes) -> Entr
         found.st_size if regular else 0,
         found.st_mtime_ns,
         os.readlink(name, dir_fd=folder) if kind is Kind.SYMLINK else b"",
-        node if found.st_nlink > 1 and kind is not Kind.DIRECTORY else b"",
+        b"" if kind is Kind.DIRECTORY else b"%x" % found.st_ino,
         b"",
         min(found.st_size, found.st_blocks * 512) if regular else 0,
     )

@@ -34,6 +34,7 @@ COMMANDS = (
     "diff",
     "restore",
     "prune",
+    "verify",
     "recover-home",
     "check-config",
     "doctor",

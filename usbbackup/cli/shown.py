@@ -107,7 +107,11 @@ def _jobs(status: Record, terminal: "Terminal") -> None:
             last = _ago(on["last_success"], terminal) or "never"
             following = "running" if now else _next(on, states.get(on["uuid"]), terminal)
             name = names.get(on["uuid"], on["uuid"])
-            rows.append(((job["name"], job["engine"], name, last, on["last_outcome"], following), None))
+            proven = (
+                on["last_proven"]
+                and f"files were last restored and compared {_ago(on['last_proven'], terminal)}"
+            )
+            rows.append(((job["name"], job["engine"], name, last, on["last_outcome"], following), proven))
         if not job["drives"]:
             rows.append(((job["name"], job["engine"], "", "never", "", "when its drive is there"), None))
     table(("JOB", "ENGINE", "DRIVE", "LAST BACKUP", "LAST OUTCOME", "NEXT"), rows, terminal)

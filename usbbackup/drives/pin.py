@@ -43,7 +43,7 @@ class Pin:
         self._record = verdict.record
         self._mounts = mounts
         self._host = host
-        self._folder = folder
+        self.folder = folder
         self.own = folder is None  # this user's own folder, of this machine
         self._fd: int | None = None
 
@@ -95,8 +95,8 @@ class Pin:
             top = opened.enter_context(closing(layout.open_top(mount)))
             if refused := check_marker(top, self._record, self._host):
                 raise NotAllowedError(refused.reason, refused.remedy)
-            if self._folder is not None:
-                return layout.open_named(top, *self._folder)
+            if self.folder is not None:
+                return layout.open_named(top, *self.folder)
             return layout.open_user_folder(top, self._host)
 
 
