@@ -128,7 +128,7 @@ Here is how to get files back without usbbackup. Open a terminal in the folder o
 
     ls                     one folder for each machine, HOST-ID
     ls HOST-ID/USER        one folder for each backup job, JOB
-    ls HOST-ID/USER/JOB    `snapshots`: plain files;  `borg`: a borg repository
+    ls HOST-ID/USER/JOB    `snapshots` or `mirror`: plain files;  `borg`: a borg repository
 
 The folders belong to the user who made the backups. On another machine put `sudo` before each command.
 Folders named `incomplete-...` are unfinished backups: do not rely on them.
@@ -143,7 +143,8 @@ Look at them with any file manager, or copy with all times and permissions:
     mkdir -p ~/restored
     cp -a HOST-ID/USER/JOB/snapshots/TIME/home/USER/Documents ~/restored/
 
-Do not change the files here: snapshots share what did not change between them.
+Do not change the files here: snapshots share what did not change between them. A `mirror` is one plain copy,
+as it was at the last backup; copy from it in the same way.
 
 
 A borg repository
@@ -155,4 +156,5 @@ Needs the program `borg` (1.2 or newer, not 2) and, where the job is encrypted, 
     here="$PWD" && cd ~/restored && borg extract "$here/HOST-ID/USER/JOB/borg::JOB@TIME" home/USER/Documents
 
 Where borg asks whether the repository was moved here, or whether an unencrypted one may be used, answer y.
+Where the drive can only be read, put --bypass-lock behind `list` and `extract`.
 """
