@@ -54,7 +54,7 @@ class Listed:
     paths: list[bytes]
     between: Callable[[], None] = lambda: None
 
-    def write(self, out, prefix: bytes) -> None:
+    def write(self, out, prefix: bytes, seen=None) -> None:
         for path in self.paths[:-1]:
             out.write(prefix + path + b"\0")
         self.between()

@@ -6,13 +6,15 @@ async with Reading(world) as reading:
     print(await opened.entries(snapshot, [b"home/david"]))
 """
 
+import sqlite3
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Self
 
 from usbbackup.agent import desk, once
 from usbbackup.agent.world import World
+from usbbackup.backup.catalogue import Catalogue
 from usbbackup.backup.difference import Changed, changes
 from usbbackup.backup.naming import Candidate, Wish, choose
 from usbbackup.backup.opened import Opened, entries
@@ -54,11 +56,29 @@ class Reading:
 
     async def find(self, wish: Wish, job: str | None = None) -> Held:
         """The snapshot that is meant. Raises UsageError, or why no drive can be read."""
-        held = await self.all(wish.drive, wish.job or job)
-        if not held and self.troubles:
-            raise UsbbackupError(self.troubles[0])
-        chosen = choose(wish, [one.candidate for one in held])
+        try:
+            held = await self.all(wish.drive, wish.job or job)
+            if not held and self.troubles:
+                raise UsbbackupError(self.troubles[0])
+            chosen = choose(wish, [one.candidate for one in held])
+        except (UsageError, NotNowError):
+            if elsewhere := self._elsewhere(wish):
+                raise elsewhere from None
+            raise
         return next(one for one in held if one.candidate is chosen)
+
+    def _elsewhere(self, wish: Wish) -> NotNowError | None:
+        """The drive to plug in, where it is known that another one has the snapshot."""
+        if wish.time is None:
+            return None
+        with suppress(OSError, sqlite3.Error), closing(Catalogue.open(self._world.paths.state)) as catalogue:
+            if labels := catalogue.holders(str(wish)):
+                drives = " and ".join(f"'{safe(label)}'" for label in labels)
+                return NotNowError(
+                    f"the snapshot {wish} is on {drives}, which is not plugged in",
+                    "plug it in, and run the same command again",
+                )
+        return None
 
     async def all(self, drive: str | None = None, job: str | None = None) -> list[Held]:
         """Every snapshot, in order of publishing within a job; what cannot be looked at is in `troubles`."""

@@ -12,6 +12,7 @@ from usbbackup.backup.borg_relay import END
 from usbbackup.backup.borg_session import Answer, Session
 from usbbackup.backup.borg_trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble, is_full
 from usbbackup.backup.engine import Copied, Over, Work, failed
+from usbbackup.backup.manifest import Manifest, Recorder
 from usbbackup.backup.opened import Snapshot
 from usbbackup.backup.proof import Proof, drill, verify_archives
 from usbbackup.backup.prune import BorgShelf, Shelf
@@ -51,6 +52,7 @@ class Borg:
         self._secret = NO_SECRET
         self._unknown: str | None = None  # id of a repository that was there and is used for the first time
         self._saved = False
+        self._recorder: Recorder | None = None
 
     async def stage(self, work: Work) -> None:
         """Get the passphrase, and make the repository at its first use."""
@@ -77,11 +79,12 @@ class Borg:
         return replace(copied, notes=(_OLD_COPY, *copied.notes))
 
     async def _copied(self, work: Work) -> Copied:
-        unfit = Unread()
+        unfit, recorder = Unread(), Recorder(int(work.request.clock.now() * 1e9))
+        self._recorder = recorder
 
         def feed(out: BinaryIO) -> None:
             unfit.lines.clear()
-            work.scan.write(Fit(out, unfit), b"/")
+            work.scan.write(Fit(out, unfit), b"/", recorder.add)
             out.write(END + b"\0")
 
         argv = borg_commands.create(work.snapshot, work.request.job.compression)
@@ -97,6 +100,10 @@ class Borg:
             raise failed("borg does not find the new snapshot", "do not rely on it; start the job again")
         if self._unknown is not None:
             work.request.on_repository(self._unknown)
+
+    def seen(self) -> Manifest | None:
+        """What the walk has noted."""
+        return Manifest(self._recorder.flush()) if self._recorder is not None else None
 
     def shelf(self, work: Work) -> Shelf:
         """Its archives."""

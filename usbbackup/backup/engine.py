@@ -26,6 +26,7 @@ from usbbackup.target import Target
 from usbbackup.text import human_bytes, safe
 
 if TYPE_CHECKING:
+    from usbbackup.backup.manifest import Manifest
     from usbbackup.backup.proof import Proof
     from usbbackup.backup.prune import Shelf
     from usbbackup.backup.scan import Scan
@@ -185,6 +186,10 @@ class Engine(Protocol):
 
     async def publish(self, work: Work) -> None:
         """Make the copy the snapshot `work.snapshot`; called after the file system was synced."""
+        ...
+
+    def seen(self) -> "Manifest | None":
+        """What the sources looked like while they were copied; asked for before `tidy`."""
         ...
 
     def shelf(self, work: Work) -> "Shelf | None":

@@ -42,6 +42,9 @@ class Mirror:
     async def publish(self, work: Work) -> None:
         """Nothing: the copy is where it belongs."""
 
+    def seen(self) -> None:
+        """None: there are no snapshots to find anything in."""
+
     def shelf(self, work: Work) -> None:
         """None: a mirror has no past."""
 

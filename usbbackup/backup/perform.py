@@ -2,12 +2,14 @@
 
 import fcntl
 import os
+import sqlite3
 from dataclasses import replace
 
 from usbbackup import kernel
-from usbbackup.backup import command, hooks, layout
+from usbbackup.backup import catalogue, command, hooks, layout
 from usbbackup.backup.borg import Borg
 from usbbackup.backup.engine import Copied, Engine, Over, Request, Work, failed, gone, unless
+from usbbackup.backup.manifest import Manifest
 from usbbackup.backup.mirror import Mirror
 from usbbackup.backup.prune import prune
 from usbbackup.backup.rsync import Rsync
@@ -53,8 +55,10 @@ async def _back_up(request: Request) -> Result:
             return _rehearsed(survey, await engine.rehearse(work))
         copied = await _copied(work, engine, survey)
         await _published(work, engine)
+        seen = engine.seen()
         await _tidied(work, engine)
-        await _pruned(work, engine)
+        left = await _pruned(work, engine)
+        await _catalogued(work, seen, left)
         result = _result(work, survey, replace(copied, files=survey.scan.files))
         return await _proven(work, engine, result)
 
@@ -108,16 +112,30 @@ async def _set_aside(work: Work, engine: Engine) -> None:
         timer.cancel()
 
 
-async def _pruned(work: Work, engine: Engine) -> None:
-    """The snapshot is good, whatever becomes of this: what stays too long is tried again by the next run."""
+async def _pruned(work: Work, engine: Engine) -> list[str] | None:
+    """Apply retention; returns the times of what is left, None where nothing was asked.
+
+    The snapshot is good, whatever becomes of this: what stays too long is tried again by the next run.
+    """
     shelf, keep = engine.shelf(work), work.request.job.keep
     if shelf is None or keep is None:
-        return
+        return None
     try:
         work.enter(Phase.PRUNE)
-        await prune(shelf, keep, work.request.log)
+        return [one.time for one in await prune(shelf, keep, work.request.log) if one.reasons]
     except (Over, OSError, UsbbackupError) as trouble:
         work.request.log(f"the next run will remove old snapshots: {trouble}")
+        return None
+
+
+async def _catalogued(work: Work, seen: Manifest | None, left: list[str] | None) -> None:
+    """Note at home what the snapshot holds; without that it is only not found by `find`."""
+    if seen is None:
+        return
+    try:
+        await work.blocking(catalogue.note, work, seen, left)
+    except (Over, OSError, sqlite3.Error) as trouble:
+        work.request.log(f"what is in the snapshot could not be noted for `find`: {trouble}")
 
 
 async def _proven(work: Work, engine: Engine, result: Result) -> Result:

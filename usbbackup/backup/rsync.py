@@ -131,6 +131,10 @@ class Rsync:
         """One rename makes it a snapshot."""
         await in_thread(layout.publish, work.job_fd, Stage(work.time))
 
+    def seen(self) -> Manifest:
+        """What the walk has noted."""
+        return Manifest(self._recorder.flush())
+
     def shelf(self, work: Work) -> Shelf:
         """Its directories."""
         return RsyncShelf(work.job_fd, work.check)

@@ -52,15 +52,20 @@ class Scan:
             kinds |= {row.fs_type for point, row in self._rules.mounts.items() if self._covered(point)}
         return kinds
 
-    def write(self, out: Sink, prefix: bytes) -> None:
-        """Write each entry as `prefix + path + NUL`; for a thread of its own."""
+    def write(self, out: Sink, prefix: bytes, seen: Callable[[Group], None] | None = None) -> None:
+        """Write each entry as `prefix + path + NUL`; for a thread of its own.
+
+        `seen` is told of each directory what its entries look like.
+        """
         between = b"\0" + prefix
-        for batch in self.batches():
+        for batch in self.batches(seen):
             out.write(prefix + between.join(batch) + b"\0")
 
-    def batches(self) -> Iterator[list[bytes]]:
+    def batches(self, seen: Callable[[Group], None] | None = None) -> Iterator[list[bytes]]:
         """Every entry once, in lists that are not empty."""
-        for group in self.groups():
+        for group in self.groups(closely=seen is not None):
+            if seen is not None:
+                seen(group)
             own = [] if group.directory is None else [group.directory]
             if entries := [path[1:] for path in (*own, *group.names) if path != b"/"]:
                 yield entries

@@ -31,6 +31,7 @@ COMMANDS = (
     "report",
     "snapshots",
     "ls",
+    "find",
     "diff",
     "restore",
     "prune",
