@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from usbbackup.backup.fitness import Fitness, doubt, probe
+from usbbackup.backup.fitness import Fitness, doubt, probe, told
 from usbbackup.config import JobConfig
 
 
@@ -40,3 +40,23 @@ def test_snapshots_are_doubted_where_the_kind_of_file_system_cannot_keep_them(
     said = doubt(JobConfig(**({"name": "home", "engine": "rsync"} | job)), fs_type)
     assert (said is not None) == doubted
     assert said is None or fs_type in said
+
+
+def test_everything_that_an_ordinary_file_system_keeps_is_found(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    found = probe(fd)
+    os.close(fd)
+    assert (found.case, found.huge) == (True, True)
+
+
+def test_people_are_told_what_it_means(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    sentences = told(fd, "ext4")
+    os.close(fd)
+    assert not any("rsync snapshots" in sentence for sentence in sentences)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_limits_are_named() -> None:
+    assert "files of 4 GiB and more" in Fitness(huge=False).missing
+    assert "names that differ in case only" in Fitness(case=False).missing

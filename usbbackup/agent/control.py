@@ -127,11 +127,11 @@ class Control(Server):
         """Enrol a drive; on a thread, since the drive is written to."""
         await self._settled()
         before, word = (await self._picture()).sightings, parameters.get("drive")
-        sighting, needed = await in_thread(
+        made = await in_thread(
             lambda: enrolling.enrol(self._world, before, word, read_only=parameters["read_only"])
         )
         await self._settled()
-        return enrolling.enrolled(await self._picture(), sighting, needed)
+        return enrolling.enrolled(await self._picture(), made)
 
     async def forget(self, parameters: Answer) -> Answer:
         """Take an enrolment back."""

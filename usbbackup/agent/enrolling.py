@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from usbbackup.agent import desk
 from usbbackup.agent.desk import Answer, Picture, Record
 from usbbackup.agent.world import World
+from usbbackup.backup.fitness import told
 from usbbackup.config import DriveConfig
 from usbbackup.drives import enrolment
 from usbbackup.drives.layout import RootOwnedError
 from usbbackup.drives.monitor import Sighting
+from usbbackup.drives.pin import Pin
 from usbbackup.drives.ready import Absent, Verdict
 from usbbackup.drives.resolve import resolve
 from usbbackup.drives.survey import DriveView, strangers, view
@@ -17,19 +20,23 @@ from usbbackup.errors import NoSuchDriveError, NotNowError, UsageError, Usbbacku
 from usbbackup.text import safe
 
 
-def enrol(
-    world: World, sightings: Sequence[Sighting], word: str | None, *, read_only: bool
-) -> tuple[Sighting, RootOwnedError | None]:
-    """Enrol the drive that is meant; without a word the only unknown one that is plugged in. It may block.
+@dataclass(frozen=True)
+class Enrolment:
+    """What came of a wish to enrol."""
 
-    Returns the drive as it was, and what root has to do before it can be enrolled.
-    """
+    drive: Sighting  # as it was
+    needed: RootOwnedError | None = None  # what root has to do before
+    limits: Sequence[str] = ()  # what its file system cannot keep, a sentence each
+
+
+def enrol(world: World, sightings: Sequence[Sighting], word: str | None, *, read_only: bool) -> "Enrolment":
+    """Enrol the drive that is meant; without a word the only unknown one that is plugged in. It may block."""
     sighting = _named(world, sightings, word) if word else _only_unknown(world, sightings)
     verdict = sighting.verdict
     if verdict.device is None or verdict.row is None:
         raise desk.not_ready([sighting])
     try:
-        enrolment.enrol(
+        record = enrolment.enrol(
             verdict.device,
             verdict.row,
             world.host,
@@ -39,14 +46,19 @@ def enrol(
             read_only=read_only,
         )
     except RootOwnedError as error:
-        return sighting, error
-    return sighting, None
+        return Enrolment(sighting, error)
+    if read_only:
+        return Enrolment(sighting)
+    with Pin(replace(verdict, record=record), world.mounts, world.host) as pin:
+        return Enrolment(sighting, limits=told(pin.fd, pin.facts.fs_type))
 
 
-def enrolled(after: Picture, sighting: Sighting, needed: RootOwnedError | None) -> Answer:
+def enrolled(after: Picture, enrolment: "Enrolment") -> Answer:
     """What came of a wish to enrol: the drive as it is now, or the one command that root must run before."""
+    needed = enrolment.needed
     return {
-        "drive": desk.drive(after, sighting),
+        "drive": desk.drive(after, enrolment.drive),
+        "limits": list(enrolment.limits),
         "command": list(needed.command) if needed and needed.command else None,
         "message": needed and needed.message,
         "hint": needed and needed.hint,

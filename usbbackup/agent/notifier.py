@@ -236,9 +236,9 @@ class Notifier(Server):
 
     async def _enrol(self, uuid: str) -> None:
         sightings = list(self._sightings.values())
-        _, needed = await in_thread(lambda: enrolling.enrol(self._world, sightings, uuid, read_only=False))
-        if needed is not None:
-            raise needed
+        made = await in_thread(lambda: enrolling.enrol(self._world, sightings, uuid, read_only=False))
+        if made.needed is not None:
+            raise made.needed
         story.info("drive '%s' was enrolled from its notification", uuid, extra={"drive": uuid})
         cast(self._monitor, LookAgain())
 

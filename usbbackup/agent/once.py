@@ -105,10 +105,10 @@ def answer(env: Mapping[str, str], method: str, parameters: Answer) -> Answer:
             job, meant = desk.about(world.config, seen.sightings, parameters["word"])
             return {"job": job, "drives": desk.drives(desk.Picture(meant))}
         case "Enrol":
-            sighting, needed = enrolling.enrol(
+            made = enrolling.enrol(
                 world, seen.sightings, parameters["drive"], read_only=parameters["read_only"]
             )
-            return enrolling.enrolled(picture(world), sighting, needed)
+            return enrolling.enrolled(picture(world), made)
         case "Forget":
             sighting = enrolling.forget(world, seen.sightings, parameters["drive"])
             return {"drive": enrolling.forgotten(picture(world), sighting)}

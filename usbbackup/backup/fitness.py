@@ -8,11 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from usbbackup.config import JobConfig
+from usbbackup.folders import closing, open_folder
 from usbbackup.text import safe
 
 _FAT = frozenset({"vfat", "msdos", "exfat"})
 _PROBE = "probe"
 _OTHER = "probe-2"
+_OWN = ".usbbackup-fitness"
+_HUGE = 1 << 32  # bytes
 _ODD_TIME = 1_000_000_001_123_456_789  # nanoseconds; an odd second, and no round part of one
 _ATTRIBUTE = "user.usbbackup"
 _ACL = "system.posix_acl_access"
@@ -29,6 +32,8 @@ class Fitness:
     owners: bool = True
     xattrs: bool = True
     acls: bool = True
+    case: bool = True  # `a` and `A` are two files
+    huge: bool = True  # files of 4 GiB and more
     window: int = -1  # as rsync's --modify-window: -1 nanoseconds, 0 whole seconds, 2 FAT's
 
     @property
@@ -42,6 +47,8 @@ class Fitness:
             "owners": self.owners,
             "extended attributes": self.xattrs,
             "access control lists": self.acls,
+            "names that differ in case only": self.case,
+            "files of 4 GiB and more": self.huge,
             "exact times": self.window == -1,
         }
         return tuple(name for name, kept in kept.items() if not kept)
@@ -76,6 +83,8 @@ def probe(folder: int) -> Fitness:
             owners=_keeps_owners(fd),
             xattrs=_works(lambda: os.setxattr(fd, _ATTRIBUTE, b"1")),
             acls=_knows_acls(fd),
+            case=_tells_case(folder),
+            huge=_takes_huge_files(fd),
             window=_window(fd),
         )
     finally:
@@ -90,7 +99,7 @@ def _made(folder: int, make: Callable[[str], None]) -> bool:
     return True
 
 
-def _works(act: Callable[[], None]) -> bool:
+def _works(act: Callable[[], object]) -> bool:
     try:
         act()
     except OSError as error:
@@ -113,6 +122,37 @@ def _knows_acls(fd: int) -> bool:
     except OSError as error:
         return error.errno == errno.ENODATA
     return True
+
+
+def _tells_case(folder: int) -> bool:
+    try:
+        os.stat(_PROBE.upper(), dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _takes_huge_files(fd: int) -> bool:
+    """Nothing is written: a position behind the largest size is refused as such (lseek(2), EINVAL)."""
+    return _works(lambda: os.lseek(fd, _HUGE, os.SEEK_SET))
+
+
+def told(folder: int, fs_type: str) -> list[str]:
+    """What people should know of a drive, a sentence each, found by trying it in a directory of our own."""
+    os.mkdir(_OWN, 0o700, dir_fd=folder)
+    try:
+        with closing(open_folder(folder, _OWN)) as own:
+            found = probe(own)
+    finally:
+        os.rmdir(_OWN, dir_fd=folder)
+    kind, missing = safe(fs_type), ", ".join(found.missing)
+    sentences = [f"Its file system, {kind}, cannot keep: {missing}."] if missing else []
+    if not (found.hard_links and found.symlinks):
+        sentences.append(
+            "rsync snapshots need hard links and symbolic links and are refused there: use the borg engine, "
+            "or write `layout: mirror` for one plain copy."
+        )
+    return sentences
 
 
 def _window(fd: int) -> int:

@@ -68,6 +68,8 @@ def enrol(terminal: "Terminal", word: str | None, *, read_only: bool = False, as
         return
     what = "be read from now on" if read_only else "hold your backups from now on"
     terminal.say(f"{_called(drive)} may {what}")
+    for limit in made["limits"]:
+        terminal.say(safe(limit))
 
 
 def _forget(args: argparse.Namespace, terminal: "Terminal") -> None:
