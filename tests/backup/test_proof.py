@@ -14,7 +14,7 @@ from shelf import ENGINES, Shelf
 
 from usbbackup.backup import proof
 from usbbackup.backup.borg_archive import Archive
-from usbbackup.backup.checksums import NAME, Checksums
+from usbbackup.backup.checksums import NAME, Checksums, File
 from usbbackup.backup.proof import Flaw, Proof
 from usbbackup.backup.rsync_tree import Tree
 from usbbackup.backup.snapshots import on, opened
@@ -148,17 +148,16 @@ def test_a_damaged_or_cut_off_record_is_passed_over(place: Place) -> None:
 @needs_rsync
 def test_a_number_that_is_used_again_is_another_file(place: Place) -> None:
     record(place)
-    with_trees(place, lambda trees, sums: sums.known.update({}) or 0)
-    node = next(
-        entry.node for entry in with_trees(place, lambda trees, sums: list(trees[0].entries())) if entry.size
-    )
+    (place.source / "new").write_bytes(b"new")
+    place.run()
 
-    def reused(trees: list[Tree], sums: Checksums) -> int:
-        sums._add({node: sums.known[node]._replace(size=7)})
-        return trees and sums.complete(trees[0], nothing)
+    def reused(trees: list[Tree], sums: Checksums) -> Proof:
+        (new,) = [entry for entry in trees[-1].entries() if entry.path.endswith(b"/new")]
+        sums.known[File(new.node, 7, 7)] = b"of a file that was removed"
+        return proof.verify_trees(trees, trees, sums, nothing, None, learn=False)
 
-    assert with_trees(place, reused) == 1
-    assert verified(place).flaws == []
+    found = with_trees(place, reused)
+    assert (found.files, found.unknown, found.flaws) == (4, 1, [])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

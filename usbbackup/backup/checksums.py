@@ -1,8 +1,8 @@
 """What the files of a job's rsync snapshots have to hold: one checksum each, however many snapshots share it.
 
 They lie beside the snapshots, in `<job>/checksums`: records of fixed length, each with a check of its own,
-only ever added to. A file is known by its inode number; a later record of the same number counts, and one
-without size says that nothing is known any more. Damaged records are passed over.
+only ever added to. A file is known by its inode number with its size and time, since numbers are used again.
+A record without an inode number says that all files of the snapshot of that time are known.
 """
 
 import hashlib
@@ -12,10 +12,11 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from usbbackup.backup.entry import Entry, Kind
 from usbbackup.backup.rsync_tree import Tree
+from usbbackup.clock import from_compact_utc
 from usbbackup.folders import closing, in_the_way
 
 NAME = "checksums"
@@ -24,21 +25,22 @@ _CHECK = struct.Struct("<I")
 _LENGTH = _RECORD.size + _CHECK.size
 _PIECE = 1 << 20  # bytes
 _AT_ONCE = 1000  # records that are written at once: so much is done again after an interruption
-_NOTHING = -1  # the size of what is not known
+_NONE = 0  # the number of no inode
 
 Check = Callable[[], None]  # raises where the drive must be let go of
 
 
-class Sum(NamedTuple):
-    """What is known of a file."""
+class File(NamedTuple):
+    """What a file is known by."""
 
+    node: bytes  # Entry.node
     size: int
     mtime_ns: int
-    digest: bytes
 
-    def is_of(self, entry: Entry) -> bool:
-        """Was it made of the file that looks like this?"""
-        return (self.size, self.mtime_ns) == (entry.size, entry.mtime_ns)
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """The file that looks like this."""
+        return cls(entry.node, entry.size, entry.mtime_ns)
 
 
 @dataclass
@@ -46,50 +48,61 @@ class Checksums:
     """The record of one job on one drive."""
 
     job_fd: int
-    known: dict[bytes, Sum]  # by Entry.node
+    known: dict[File, bytes]
+    whole: set[int]  # times of snapshots, in seconds, of which every file is known
 
     @classmethod
-    def read(cls, job_fd: int) -> "Checksums":
+    def read(cls, job_fd: int) -> Self:
         """What there is. Raises LayoutError where something else stands there."""
-        known: dict[bytes, Sum] = {}
+        found = cls(job_fd, {}, set())
         try:
             fd = os.open(NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=job_fd)
         except FileNotFoundError:
-            return cls(job_fd, known)
+            return found
         with os.fdopen(fd, "rb") as file:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise in_the_way(job_fd, NAME, "file")
-            while len(data := file.read(_LENGTH)) == _LENGTH:
-                if zlib.crc32(data[: _RECORD.size]) == _CHECK.unpack(data[_RECORD.size :])[0]:
-                    node, size, mtime_ns, digest = _RECORD.unpack(data[: _RECORD.size])
-                    known[b"%x" % node] = Sum(size, mtime_ns, digest)
-        return cls(job_fd, {node: one for node, one in known.items() if one.size != _NOTHING})
+            damaged = sum(not found._take(data) for data in iter(lambda: file.read(_LENGTH), b""))
+        if damaged:
+            found.whole.clear()  # what is not known may have stood there
+        return found
+
+    def _take(self, data: bytes) -> bool:
+        if len(data) < _LENGTH or zlib.crc32(data[: _RECORD.size]) != _CHECK.unpack(data[_RECORD.size :])[0]:
+            return False
+        node, size, mtime_ns, digest = _RECORD.unpack(data[: _RECORD.size])
+        if node == _NONE:
+            self.whole.add(size)
+        else:
+            self.known[File(b"%x" % node, size, mtime_ns)] = digest
+        return True
+
+    def of(self, entry: Entry) -> bytes | None:
+        """The checksum that a file has to have."""
+        return self.known.get(File.of(entry))
+
+    def is_whole(self, tree: Tree) -> bool:
+        """Was every file of this snapshot known once? What is not known now was changed since."""
+        return _seconds(tree) in self.whole
 
     def complete(self, tree: Tree, check: Check) -> int:
         """Add what a snapshot has that is not known yet; returns how many files that were. It blocks."""
-        new = {
-            entry.node: entry
-            for entry in tree.entries()
-            if entry.kind is Kind.FILE and not self._knows(entry)
-        }
-        # First of all what was known of files that are no more, and whose numbers others have now.
-        self._add({node: Sum(_NOTHING, 0, bytes(16)) for node in new if node in self.known})
-        batch: dict[bytes, Sum] = {}
-        for node, entry in new.items():
+        if self.is_whole(tree):
+            return 0
+        files = (entry for entry in tree.entries() if entry.kind is Kind.FILE)
+        new = {File.of(entry): entry.path for entry in files if self.of(entry) is None}
+        batch: dict[File, bytes] = {}
+        for file, path in new.items():
             check()
-            batch[node] = Sum(entry.size, entry.mtime_ns, digest(tree, entry.path, check))
+            batch[file] = digest(tree, path, check)
             if len(batch) == _AT_ONCE:
                 self._add(batch)
                 batch = {}
-        self._add(batch)
+        self._add({**batch, File(b"0", _seconds(tree), 0): bytes(16)})
+        self.whole.add(_seconds(tree))
         return len(new)
 
-    def _knows(self, entry: Entry) -> bool:
-        return entry.node in self.known and self.known[entry.node].is_of(entry)
-
-    def _add(self, sums: dict[bytes, Sum]) -> None:
-        if not sums:
-            return
+    def _add(self, sums: dict[File, bytes]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with closing(os.open(NAME, flags, 0o600, dir_fd=self.job_fd)) as fd:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -97,13 +110,17 @@ class Checksums:
             whole = os.fstat(fd).st_size // _LENGTH * _LENGTH  # a record that was cut off is written over
             os.pwrite(fd, b"".join(_records(sums)), whole)
             os.fsync(fd)
-        self.known.update({node: one for node, one in sums.items() if one.size != _NOTHING})
+        self.known.update(sums)
 
 
-def _records(sums: dict[bytes, Sum]) -> Iterable[bytes]:
-    for node, one in sums.items():
-        record = _RECORD.pack(int(node, 16), one.size, one.mtime_ns, one.digest)
+def _records(sums: dict[File, bytes]) -> Iterable[bytes]:
+    for file, found in sums.items():
+        record = _RECORD.pack(int(file.node, 16), file.size, file.mtime_ns, found)
         yield record + _CHECK.pack(zlib.crc32(record))
+
+
+def _seconds(tree: Tree) -> int:
+    return int(from_compact_utc(tree.snapshot.snapshot.rpartition("@")[2]) or 0)
 
 
 def digest(tree: Tree, path: bytes, check: Check) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 from usbbackup.backup import borg_commands
 from usbbackup.backup.borg_archive import Archive
 from usbbackup.backup.borg_session import Session
-from usbbackup.backup.checksums import Check, Checksums, digest, digest_of
+from usbbackup.backup.checksums import Check, Checksums, File, digest, digest_of
 from usbbackup.backup.entry import Entry, Kind
 from usbbackup.backup.opened import Opened, entries
 from usbbackup.backup.rsync_tree import Tree
@@ -67,56 +67,55 @@ def verify_trees(
     takes to read everything, or so many files as `sample` says; `check` may end it. `learn`: what is not
     known yet is noted, so that the next time there is something to compare it with.
     """
-    proof, bad = Proof(), dict[bytes, str]()
-    seen: dict[bytes, tuple[Tree, Entry]] = {}
+    proof, bad = Proof(), dict[File, str]()
+    seen: dict[tuple[int, File], tuple[Tree, Entry]] = {}  # on btrfs each snapshot has files of its own
     for tree in trees:
         for entry in tree.entries():
             if entry.kind is Kind.FILE:
-                seen.setdefault(entry.node, (tree, entry))
-    for node in _sampled(sorted(seen), sample):
-        tree, entry = seen[node]
+                seen.setdefault((tree.device, File.of(entry)), (tree, entry))
+    for tree, entry in _sampled(list(seen.values()), sample):
         check()
         _look(tree, entry, sums, proof, bad, check)
-    for node, what in bad.items():
-        proof.flaws += _named(node, what, every)
-    proof.unknown = sum(node not in sums.known for node in seen)
+    if bad:
+        proof.flaws = _named(bad, every)
     for tree in trees if learn else []:
         sums.complete(tree, check)
     return proof
 
 
-def _sampled(nodes: list[bytes], sample: int | None) -> list[bytes]:
-    if sample is None or sample >= len(nodes):
-        return nodes
-    return random.sample(nodes, sample)
+def _sampled(files: list[tuple[Tree, Entry]], sample: int | None) -> list[tuple[Tree, Entry]]:
+    if sample is None or sample >= len(files):
+        return files
+    return random.sample(files, sample)
 
 
 def _look(
-    tree: Tree, entry: Entry, sums: Checksums, proof: Proof, bad: dict[bytes, str], check: Check
+    tree: Tree, entry: Entry, sums: Checksums, proof: Proof, bad: dict[File, str], check: Check
 ) -> None:
-    known = sums.known.get(entry.node)
-    if known is None:
+    known = sums.of(entry)
+    if known is None and not sums.is_whole(tree):
+        proof.unknown += 1
         return
     try:
-        if not known.is_of(entry):
-            bad[entry.node] = "was changed after it was kept: its size or time is another"
-        elif digest(tree, entry.path, check) != known.digest:
-            bad[entry.node] = "is damaged: its content is not what was kept"
+        if known is None:
+            bad[File.of(entry)] = "was changed after it was kept: its size or time is another"
+        elif digest(tree, entry.path, check) != known:
+            bad[File.of(entry)] = "is damaged: its content is not what was kept"
         else:
             proof.files += 1
             proof.bytes += entry.size
     except OSError as error:
-        bad[entry.node] = f"cannot be read: {error.strerror}"
+        bad[File.of(entry)] = f"cannot be read: {error.strerror}"
 
 
-def _named(node: bytes, what: str, every: Sequence[Tree]) -> list[Flaw]:
-    """One flaw for each path that leads to the file, with the snapshots that have it."""
-    found: dict[bytes, list[str]] = {}
+def _named(bad: dict[File, str], every: Sequence[Tree]) -> list[Flaw]:
+    """One flaw for each path that leads to a bad file, with the snapshots that have it."""
+    found: dict[tuple[bytes, str], list[str]] = {}
     for tree in every:
         for entry in tree.entries():
-            if entry.node == node:
-                found.setdefault(entry.path, []).append(tree.snapshot.snapshot)
-    return [Flaw(what, path, tuple(snapshots)) for path, snapshots in found.items()]
+            if entry.kind is Kind.FILE and (what := bad.get(File.of(entry))) is not None:
+                found.setdefault((entry.path, what), []).append(tree.snapshot.snapshot)
+    return [Flaw(what, path, tuple(snapshots)) for (path, what), snapshots in found.items()]
 
 
 async def verify_archives(

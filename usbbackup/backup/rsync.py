@@ -148,9 +148,7 @@ class Rsync:
             if sample is None:
                 return None
             place, stop = work.request.paths.cache, work.request.stop
-            return await drill(
-                tree, sample, place, work.check, lambda entry: sums.known[entry.node].digest, stop
-            )
+            return await drill(tree, sample, place, work.check, sums.of, stop)
 
     async def tidy(self, work: Work) -> None:
         """Keep what the sources looked like for the next run, and remove the stages of earlier ones."""

@@ -36,7 +36,7 @@ class Tree:
         with closing(folder):
             self.fd = open_folder(folder, self.snapshot.snapshot.rpartition("@")[2])
         self._opened.callback(os.close, self.fd)
-        self._device = os.fstat(self.fd).st_dev
+        self.device = os.fstat(self.fd).st_dev
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -91,7 +91,7 @@ class Tree:
                 f"'/{safe(path)}' in the snapshot may not be read", "read it as root, with sudo"
             ) from error
         with closing(folder):
-            if os.fstat(folder).st_dev != self._device:
+            if os.fstat(folder).st_dev != self.device:
                 return []  # something is mounted there: it is no part of the snapshot
             within = path + b"/" if path else b""
             return [
