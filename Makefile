@@ -8,7 +8,7 @@ help:
 	@echo "make test    run the tests (as root: also on real loop devices, with udev)"
 	@echo "make test-system  boot Debian 12 and 13 in containers, set it up there as users do (needs root)"
 	@echo "make deb     build the Debian package (13 and newer) into dist/ (needs root)"
-	@echo "make test-vm  let a virtual machine with eCryptfs encrypt homes, and recover them here (needs root)"
+	@echo "make test-vm  in virtual machines: real USB sticks plugged and pulled, homes of eCryptfs recovered (needs root)"
 	@echo "make faults  do every fault at every moment to both engines (as root, half an hour), print what survived"
 	@echo "make check   ruff, formatting, mypy --strict"
 	@echo "make bench   measure speed and cost, print ratios"
@@ -34,7 +34,7 @@ deb: prepare
 
 test-vm: prepare
 	@packaging/prepare vm
-	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -m vm tests/ecryptfs
+	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -m vm tests/ecryptfs tests/usb
 
 faults: prepare
 	@rm -f .faults
