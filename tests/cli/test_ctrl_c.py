@@ -34,7 +34,7 @@ def test_a_run_of_the_agent_goes_on_and_how_to_end_it_is_said(living: House) -> 
     waiting.send_signal(signal.SIGINT)
     _, complained = waiting.communicate()
     assert complained == (
-        "usbbackup: the backup goes on; `usbbackup status` shows it, `usbbackup cancel` ends it\n"
+        "usbbackup: the backup goes on; `usbbackup watch` shows it, `usbbackup cancel` ends it\n"
     )
     assert waiting.returncode == 130
     assert [run["job"] for run in living.json("status")["runs"]] == ["hold"]
