@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -166,6 +167,12 @@ def small(tmp_path: Path) -> Iterator[Path]:
 on_a_real_drive = pytest.mark.skipif(not ROOT, reason="mounting needs root")
 
 
+def left_behind(place: Place) -> None:
+    """Leave a stage as an interrupted run does: with it nobody can know how much room a run will take."""
+    stage = place.job_folder / "incomplete-2026-11-25T101500Z.synced"
+    (stage / str(place.source).lstrip("/")).mkdir(parents=True)
+
+
 @pytest.mark.root
 @on_a_real_drive
 def test_a_full_drive_says_so_and_is_gone_on_with_when_there_is_room(tmp_path: Path, small: Path) -> None:
@@ -174,15 +181,35 @@ def test_a_full_drive_says_so_and_is_gone_on_with_when_there_is_room(tmp_path: P
     (place.source / "b").write_bytes(os.urandom(6_000_000))
     blocker = small / "something else"
     blocker.write_bytes(bytes(6_000_000))
+    left_behind(place)
     result = place.run()
     assert result.outcome is Outcome.FAILED
     assert "the drive 'stick' is full" in result.message
-    assert "more are needed" in result.message
     assert place.snapshots() == []
     blocker.unlink()
     assert place.run().outcome is Outcome.SUCCESS
     assert everything(place.stored()) == everything(place.source)
     assert place.stages() == []
+
+
+FILLED_BY_OTHERS = r"""
+tail -c 0
+echo "  6,000,000  20%  1.00MB/s  0:00:24 (xfr#1, to-chk=4/5)"
+echo 'rsync: [receiver] write failed on "large": No space left on device (28)' >&2
+exit 11
+"""
+
+
+@pytest.mark.root
+@on_a_real_drive
+def test_a_drive_that_others_fill_meanwhile_says_how_much_is_missing(tmp_path: Path, small: Path) -> None:
+    """Of a first copy it can be known: rsync tells how much that is in all."""
+    place = Place(tmp_path / "place", drive_top=small)
+    (place.source / "large").touch()
+    place.programs.before = lambda program: replace(program, argv=("sh", "-c", FILLED_BY_OTHERS))
+    result = place.run()
+    assert result.outcome is Outcome.FAILED
+    assert re.fullmatch(r"the drive 'stick' is full; about [89]\.\d MB more are needed", result.message)
 
 
 @pytest.mark.root
@@ -191,6 +218,7 @@ def test_a_drive_without_room_for_more_files_says_so(tmp_path: Path, small: Path
     place = Place(tmp_path / "place", drive_top=small)
     for number in range(200):
         (place.source / f"{number}").touch()
+    left_behind(place)
     result = place.run()
     assert result.outcome is Outcome.FAILED
     assert "has no room for more files" in result.message
