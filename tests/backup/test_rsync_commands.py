@@ -6,7 +6,7 @@ from usbbackup.backup.fitness import Fitness
 from usbbackup.backup.rsync_commands import Copy, above, common, copy, named
 from usbbackup.backup.walk import Group
 
-FAT = Fitness(False, False, False, False, False, False, False, 2)
+FAT = Fitness(*[False] * 7, case=False, huge=False, window=2)
 
 
 def test_a_first_copy() -> None:
