@@ -134,6 +134,11 @@ NO_ROOM = b'rsync: [receiver] write failed on "/m/f3": No space left on device (
         (20, [], "rsync ended with exit code 20: last words"),
         (-9, [], "rsync was killed by SIGKILL: last words"),
         (12, [], "rsync ended with exit code 12: last words"),
+        (
+            30,
+            [],
+            "rsync waited too long: the sources or the drive do not answer, or a file has become a pipe",
+        ),
     ],
 )
 def test_only_what_is_whole_may_be_published(code: int, lines: list[bytes], why: str | None) -> None:

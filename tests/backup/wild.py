@@ -38,6 +38,7 @@ class Wild:
     dice: random.Random
     top: Path
     acls: bool = True
+    pipes: bool = True
 
     def grow(self, count: int) -> None:
         for _ in range(count):
@@ -82,7 +83,7 @@ class Wild:
                 path.mkdir(self.dice.choice((0o755, 0o700, 0o2750)))
             case 2:
                 path.symlink_to(self.dice.choice(("a", "b/c", "nowhere", "caf\udce9")))
-            case 3:
+            case 3 if self.pipes:
                 os.mkfifo(path, 0o640)
             case 4 if ROOT:
                 os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, self.dice.choice((3, 5, 7))))

@@ -178,6 +178,10 @@ def unfit(ended: Ended, account: Account) -> str | None:
             return None
         case 23 if not fatal:  # some entries were missed, and which ones is known
             return None
+        case 30:
+            return (
+                "rsync waited too long: the sources or the drive do not answer, or a file has become a pipe"
+            )
         case _:
             words = [heard.about for heard in fatal] or ended.last_words
             return f"rsync {ended.how}" + (f": {words[0]}" if words else "")
