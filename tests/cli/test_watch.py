@@ -43,7 +43,9 @@ def progress(**more: Any) -> dict[str, Any]:
 
 
 def drawn(board: Board, width: int) -> str:
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=True, color_system=None, _environ={"TERM": "xterm"}
+    )
     console.print(board)
     return console.file.getvalue()  # type: ignore[attr-defined] # it is the StringIO
 

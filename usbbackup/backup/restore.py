@@ -159,6 +159,8 @@ class _Merge:
         with (
             closing(open_below(self._root, entry.parent)) as folder,
             closing(open_below(self._stage, entry.parent)) as staged,
+            _unlocked(folder),
+            _unlocked(staged),
         ):
             if act is Act.ALTER:
                 with (
@@ -190,19 +192,27 @@ class _Merge:
 
 
 def _move_directory(entry: Entry, name: bytes, staged: int, folder: int, *, replacing: bool) -> None:
-    with closing(
-        os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=staged)
-    ) as top:
-        mode = stat.S_IMODE(os.fstat(top).st_mode)
-        if mode & stat.S_IRWXU != stat.S_IRWXU:  # its `..` changes, which is a write to it (rename(2))
-            os.fchmod(top, mode | stat.S_IRWXU)
-        try:
-            if replacing:
-                os.unlink(name, dir_fd=folder)
-            kernel.rename_new(name, name, src_dir_fd=staged, dst_dir_fd=folder)
-        finally:
-            if mode & stat.S_IRWXU != stat.S_IRWXU:
-                os.fchmod(top, mode)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with closing(os.open(name, flags, dir_fd=staged)) as top, _unlocked(top):  # its `..` changes: rename(2)
+        if replacing:
+            os.unlink(name, dir_fd=folder)
+        kernel.rename_new(name, name, src_dir_fd=staged, dst_dir_fd=folder)
+
+
+@contextmanager
+def _unlocked(directory: int) -> Iterator[None]:
+    """Let its owner change what is in a directory that is not to be written to; then it is as it was."""
+    mode = stat.S_IMODE(os.fstat(directory).st_mode)
+    if mode & stat.S_IRWXU == stat.S_IRWXU:
+        yield
+        return
+    with suppress(PermissionError):  # another user's: what is done there will tell
+        os.fchmod(directory, mode | stat.S_IRWXU)
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):
+            os.fchmod(directory, mode)
 
 
 def _alter(directory: int, like: int, entry: Entry) -> None:
@@ -248,6 +258,7 @@ def _link(root: int, old: bytes, new: bytes) -> None:
     with (
         closing(open_below(root, old.rpartition(b"/")[0])) as source,
         closing(open_below(root, new.rpartition(b"/")[0])) as folder,
+        _unlocked(folder),
     ):
         name, temporary = new.rpartition(b"/")[2], f"{PREFIX}link".encode()
         if os.lstat(name, dir_fd=folder).st_ino == os.lstat(old.rpartition(b"/")[2], dir_fd=source).st_ino:
