@@ -71,11 +71,17 @@ def test_a_pipe_in_place_of_the_record_is_refused_at_once(job: int, tmp_path: Pa
 def test_only_directories_named_like_a_time_are_snapshots(job: int, tmp_path: Path) -> None:
     publish(job, T1)
     snapshots = tmp_path / "snapshots"
-    (snapshots / T2).symlink_to(T1)
-    (snapshots / T3).touch()
     for name in ("incomplete-" + T2, "2026-1-1T000000Z", "2026-11-23T101500Z.bak", "\uff12026-11-23T101500Z"):
         (snapshots / name).mkdir()
     assert layout.published(job) == [T1]
+
+
+@pytest.mark.parametrize("kind", [Path.touch, os.mkfifo, lambda path: path.symlink_to(T1)])
+def test_what_is_no_folder_in_place_of_a_snapshot_is_refused(job: int, tmp_path: Path, kind) -> None:
+    publish(job, T1)
+    kind(tmp_path / "snapshots" / T2)
+    with pytest.raises(LayoutError, match=T2):
+        layout.published(job)
 
 
 @given(st.floats(0, 4e9))

@@ -66,9 +66,11 @@ def _times(job: int) -> list[str]:
     except FileNotFoundError:
         return []
     with closing(folder), os.scandir(folder) as entries:
-        return [
-            entry.name for entry in entries if is_time(entry.name) and entry.is_dir(follow_symlinks=False)
-        ]
+        found = [entry for entry in entries if is_time(entry.name)]
+        for entry in found:
+            if not entry.is_dir(follow_symlinks=False):
+                raise in_the_way(folder, entry.name, "folder")
+        return [entry.name for entry in found]
 
 
 def is_time(name: str) -> bool:
