@@ -117,16 +117,16 @@ def test_an_agent_that_is_killed_leaves_no_engine_and_the_next_one_completes(hou
 
 def test_what_a_stopped_agent_has_copied_is_used_by_the_next_run(house, stick):
     drive, engines = in_mid_run(house, stick, "rsync")
+    folder, inside = job_folder(drive, "rsync"), house.documents.relative_to("/")
+    until(lambda: [*folder.glob(f"incomplete-*/{inside}/note *.txt")], "something to be copied")
     assert house.agent.stop() == 0
     assert "STOPPING=1" in house.agent.told
     assert not alive(engines)
     (run,) = house.runs()
     assert (run["outcome"], run["message"]) == ("interrupted", "the agent was stopped")
     assert house.snapshots() == []
-    folder = job_folder(drive, "rsync")
     (stage,) = [name for name in names(folder) if name.startswith("incomplete-")]
     assert stage.endswith(".synced")
-    inside = house.documents.relative_to("/")
     copied = {file.name: file.stat().st_ino for file in (folder / stage / inside).glob("note *.txt")}
     house.be_quick()
     house.done("start", "--wait")
