@@ -61,7 +61,9 @@ class Wild:
             lambda: self._plant(self._new()),
             lambda: self._write(self._file(), self._bytes()),
             self._rewrite_alike,
-            lambda: self._file().chmod(self.dice.choice((0o600, 0o640, 0o755, 0o4711))),
+            lambda: (self._real if ROOT else self._file)().chmod(
+                self.dice.choice((0o600, 0o640, 0o755, 0o4711))
+            ),
             lambda: self._real().chmod(self.dice.choice((0o700, 0o755, 0o2750))),
             lambda: self._utime(self._any()),
             lambda: os.setxattr(self._any(), "user.note", self.dice.randbytes(9), follow_symlinks=False),
@@ -132,10 +134,19 @@ class Wild:
         return self.dice.choice(((0, 0), (1000, 1000), (1001, 100))) if ROOT else (-1, os.getegid())
 
     def _acl(self) -> bytes:
-        """user::rwx, user:1234:r--, group::r--, mask::r--, other::--- (acl(5)), as the kernel stores it."""
+        """user::rw-, user:1234:r--, group::r--, mask::r--, other::--- (acl(5)), as the kernel stores it.
+
+        With user::rwx for who is not root, and would be locked out of directories.
+        """
         if not self.acls:
             raise OSError(errno.ENOTSUP, "not wanted")
-        entries = ((1, 7, -1), (2, 4, 1234), (4, 4, -1), (0x10, self.dice.choice((4, 6)), -1), (0x20, 0, -1))
+        entries = (
+            (1, 6 if ROOT else 7, -1),
+            (2, 4, 1234),
+            (4, 4, -1),
+            (0x10, self.dice.choice((4, 6)), -1),
+            (0x20, 0, -1),
+        )
         return struct.pack("<I", 2) + b"".join(
             struct.pack("<HHI", tag, mode, who & 0xFFFFFFFF) for tag, mode, who in entries
         )
