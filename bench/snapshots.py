@@ -18,7 +18,7 @@ from overhead import RSYNC, Ours, a_tree, change
 
 from demo import loop_drive
 from demo.loop_drive import LoopDrive
-from usbbackup.backup import cloning
+from usbbackup.backup.rsync import cloning
 
 # What is wanted of each, as a share of `rsync --link-dest`; the first also as one of a dry run.
 TARGETS = {"by the manifest": 0.20, "one process": 0.25, "rsync decides": 0.33}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from usbbackup.backup.borg import Borg, snapshots
-from usbbackup.backup.borg_session import Session
+from usbbackup.backup.borg.engine import Borg, snapshots
+from usbbackup.backup.borg.session import Session
 from usbbackup.backup.engine import Copied, Over, Request, Work, failed
 from usbbackup.backup.secret import WaitingForSecret
 from usbbackup.clock import SystemClock, Timer

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from usbbackup.backup import borg_commands, borg_relay
+from usbbackup.backup.borg import commands as borg_commands
+from usbbackup.backup.borg import relay as borg_relay
 
 
 def test_an_archive_is_made_of_an_explicit_list_through_the_relay():

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usbbackup.backup.borg_log import Account, Moved, Said, understand
-from usbbackup.backup.borg_trouble import TABLE, good, is_full, trouble, unknown
+from usbbackup.backup.borg.log import Account, Moved, Said, understand
+from usbbackup.backup.borg.trouble import TABLE, good, is_full, trouble, unknown
 
 SHAPES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

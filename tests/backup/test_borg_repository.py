@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from usbbackup.backup.borg_repository import holds_key, identity, lock_holders
+from usbbackup.backup.borg.repository import holds_key, identity, lock_holders
 
 ANYTHING = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 ID = "0123456789abcdef" * 4

@@ -14,8 +14,8 @@ import pytest
 from demo import loop_drive
 from demo.loop_drive import LoopDrive
 from tests.backup.runs import Place
-from usbbackup.backup import borg_reserve
-from usbbackup.backup.borg_reserve import give_back, keep
+from usbbackup.backup.borg import reserve as borg_reserve
+from usbbackup.backup.borg.reserve import give_back, keep
 from usbbackup.config import JobConfig
 from usbbackup.folders import LayoutError
 from usbbackup.outcome import Outcome

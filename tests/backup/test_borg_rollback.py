@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.backup.runs import Place
-from usbbackup.backup import borg_memory
+from usbbackup.backup.borg import memory as borg_memory
 from usbbackup.config import JobConfig
 from usbbackup.outcome import Outcome, Phase, Result
 

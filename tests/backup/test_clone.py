@@ -11,9 +11,9 @@ import pytest
 from runs import ROOT
 from test_manifest import walked
 
-from usbbackup.backup import cloning
-from usbbackup.backup.clone import Order, clone
 from usbbackup.backup.manifest import Manifest, Recorder
+from usbbackup.backup.rsync import cloning
+from usbbackup.backup.rsync.clone import Order, clone
 from usbbackup.clock import SystemClock
 from usbbackup.files import nameless
 from usbbackup.outcome import Stop

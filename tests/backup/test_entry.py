@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usbbackup.backup.borg_archive import Listing
+from usbbackup.backup.borg.archive import Listing
 from usbbackup.backup.entry import Entry, Kind, relative, sound
 from usbbackup.errors import UsageError, UsbbackupError
 

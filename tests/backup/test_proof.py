@@ -13,10 +13,10 @@ from runs import Place
 from shelf import ENGINES, Shelf
 
 from usbbackup.backup import proof
-from usbbackup.backup.borg_archive import Archive
-from usbbackup.backup.checksums import NAME, Checksums, File
+from usbbackup.backup.borg.archive import Archive
 from usbbackup.backup.proof import Flaw, Proof
-from usbbackup.backup.rsync_tree import Tree
+from usbbackup.backup.rsync.checksums import NAME, Checksums, File
+from usbbackup.backup.rsync.tree import Tree
 from usbbackup.backup.snapshots import on, opened
 from usbbackup.config import JobConfig, Verify
 from usbbackup.folders import closing, open_folder

@@ -12,8 +12,8 @@ import pytest
 from demo import loop_drive
 from demo.loop_drive import LoopDrive
 from tests.backup.runs import Place
-from usbbackup.backup import room
-from usbbackup.backup.room import Amount
+from usbbackup.backup.rsync import room
+from usbbackup.backup.rsync.room import Amount
 from usbbackup.outcome import Outcome, Result
 
 pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")

@@ -3,7 +3,7 @@
 import pytest
 
 from usbbackup.backup.fitness import Fitness
-from usbbackup.backup.rsync_commands import Copy, above, common, copy, named
+from usbbackup.backup.rsync.commands import Copy, above, common, copy, named
 from usbbackup.backup.walk import Group
 
 FAT = Fitness(*[False] * 7, case=False, huge=False, window=2)

@@ -12,7 +12,7 @@ from runs import Place, everything
 
 from demo import loop_drive
 from demo.loop_drive import LoopDrive
-from usbbackup.backup.rsync_run import UNTOUCHED
+from usbbackup.backup.rsync.run import UNTOUCHED
 from usbbackup.outcome import Outcome, Phase, Progress
 from usbbackup.programs import Program
 

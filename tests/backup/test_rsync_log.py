@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usbbackup.backup.rsync_log import Account, Kind, Moved, complaint, is_full, item, progress, unfit
+from usbbackup.backup.rsync.log import Account, Kind, Moved, complaint, is_full, item, progress, unfit
 from usbbackup.programs import Ended
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from usbbackup.agent.reading import Held, Reading
 from usbbackup.backup import proof
-from usbbackup.backup.borg_archive import Archive
-from usbbackup.backup.checksums import Checksums
+from usbbackup.backup.borg.archive import Archive
 from usbbackup.backup.naming import Wish
 from usbbackup.backup.proof import Proof
-from usbbackup.backup.rsync_tree import Tree
+from usbbackup.backup.rsync.checksums import Checksums
+from usbbackup.backup.rsync.tree import Tree
 from usbbackup.errors import NotNowError
 from usbbackup.folders import closing, open_folder
 from usbbackup.offload import in_thread

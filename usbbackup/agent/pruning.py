@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from usbbackup.agent import desk, once
 from usbbackup.agent.world import World
 from usbbackup.backup import prune
-from usbbackup.backup.borg_session import Answer, Session
+from usbbackup.backup.borg.session import Answer, Session
 from usbbackup.backup.prune import BorgShelf, RsyncShelf, Shelf
 from usbbackup.backup.retention import Judged
 from usbbackup.backup.snapshots import Ask, Reader, passphrase

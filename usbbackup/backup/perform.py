@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from usbbackup import kernel
 from usbbackup.backup import catalogue, command, hooks, layout
-from usbbackup.backup.borg import Borg
+from usbbackup.backup.borg.engine import Borg
 from usbbackup.backup.engine import Copied, Engine, Over, Request, Work, failed, gone, unless
 from usbbackup.backup.manifest import Manifest
-from usbbackup.backup.mirror import Mirror
 from usbbackup.backup.prune import prune
-from usbbackup.backup.rsync import Rsync
+from usbbackup.backup.rsync.engine import Rsync
+from usbbackup.backup.rsync.mirror import Mirror
 from usbbackup.backup.survey import Survey
 from usbbackup.backup.trouble import explained
 from usbbackup.errors import UsbbackupError

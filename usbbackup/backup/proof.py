@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from usbbackup.backup import borg_commands
-from usbbackup.backup.borg_archive import Archive
-from usbbackup.backup.borg_session import Session
-from usbbackup.backup.checksums import Check, Checksums, File, digest, digest_of
+from usbbackup.backup.borg import commands as borg_commands
+from usbbackup.backup.borg.archive import Archive
+from usbbackup.backup.borg.session import Session
 from usbbackup.backup.entry import Entry, Kind
 from usbbackup.backup.opened import Opened, entries
-from usbbackup.backup.rsync_tree import Tree
+from usbbackup.backup.rsync.checksums import Check, Checksums, File, digest, digest_of
+from usbbackup.backup.rsync.tree import Tree
 from usbbackup.errors import UsbbackupError
 from usbbackup.folders import closing, open_below
 from usbbackup.offload import in_thread

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from usbbackup.backup import borg_commands, layout, removal
-from usbbackup.backup.borg_session import Answer
+from usbbackup.backup import layout, removal
+from usbbackup.backup.borg import commands as borg_commands
+from usbbackup.backup.borg.session import Answer
 from usbbackup.backup.retention import Judged, judge, removed
 from usbbackup.config import Keep
 from usbbackup.folders import closing, open_folder

@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from usbbackup.backup import borg, layout, secret
-from usbbackup.backup.borg_archive import Archive
-from usbbackup.backup.borg_commands import REPOSITORY
-from usbbackup.backup.borg_repository import exists
-from usbbackup.backup.borg_session import Session
+from usbbackup.backup import layout, secret
+from usbbackup.backup.borg import engine as borg
+from usbbackup.backup.borg.archive import Archive
+from usbbackup.backup.borg.commands import REPOSITORY
+from usbbackup.backup.borg.repository import exists
+from usbbackup.backup.borg.session import Session
 from usbbackup.backup.opened import Opened, Snapshot
-from usbbackup.backup.rsync_tree import Tree
+from usbbackup.backup.rsync.tree import Tree
 from usbbackup.backup.secret import NO_SECRET, Secret, WaitingForSecret
 from usbbackup.clock import Clock, from_compact_utc
 from usbbackup.config import JobConfig

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from usbbackup import __version__
-from usbbackup.backup.borg_commands import is_supported
+from usbbackup.backup.borg.commands import is_supported
 from usbbackup.config import Config, JobConfig
 from usbbackup.ecryptfs.before import forms, unopenable
 from usbbackup.errors import ConfigError

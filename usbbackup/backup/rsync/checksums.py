@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from usbbackup.backup.entry import Entry, Kind
-from usbbackup.backup.rsync_tree import Tree
+from usbbackup.backup.rsync.tree import Tree
 from usbbackup.clock import from_compact_utc
 from usbbackup.folders import closing, in_the_way
 

@@ -10,8 +10,10 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
-from usbbackup.backup import name_list, removal
-from usbbackup.backup.clone import (
+from usbbackup.backup import removal
+from usbbackup.backup.manifest import Directory, Manifest
+from usbbackup.backup.rsync import name_list
+from usbbackup.backup.rsync.clone import (
     Descent,
     Listing,
     Order,
@@ -21,7 +23,6 @@ from usbbackup.backup.clone import (
     take_out,
     unless_the_drive,
 )
-from usbbackup.backup.manifest import Directory, Manifest
 from usbbackup.folders import names_in
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from usbbackup.backup.borg_commands import REPOSITORY, UNFINISHED
+from usbbackup.backup.borg.commands import REPOSITORY, UNFINISHED
 from usbbackup.files import write_atomically
 from usbbackup.folders import closing, open_folder
 from usbbackup.kernel import syncfs

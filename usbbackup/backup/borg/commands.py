@@ -19,7 +19,7 @@ PACKAGE = "borgbackup"
 
 _CHECKPOINT_INTERVAL = 300  # seconds of work that a pulled drive may cost
 _LOCK_WAIT = 10  # seconds
-_RELAY = Path(__file__).with_name("borg_relay.py")
+_RELAY = Path(__file__).with_name("relay.py")
 
 # What the user may have set for borg by hand, and what must not reach these runs.
 _UNSET = (
@@ -102,7 +102,7 @@ def export_key() -> tuple[str, ...]:
 
 
 def create(archive: str, compression: str | None) -> tuple[str, ...]:
-    """Back up the paths that its stdin names, as borg_relay hands them on.
+    """Back up the paths that its stdin names, as the relay hands them on.
 
     >>> create("home@2026-11-23T101500Z", "zstd,3")[9:12]
     ('--compression=zstd,3', '--paths-from-command', '--paths-delimiter=\\\\0')

@@ -2,11 +2,11 @@
 
 import os
 
-from usbbackup.backup import rsync_commands
 from usbbackup.backup.engine import Work, failed, full
 from usbbackup.backup.fitness import Fitness
-from usbbackup.backup.rsync_commands import Copy
-from usbbackup.backup.rsync_log import Account, is_full, unfit
+from usbbackup.backup.rsync import commands
+from usbbackup.backup.rsync.commands import Copy
+from usbbackup.backup.rsync.log import Account, is_full, unfit
 from usbbackup.outcome import Phase
 from usbbackup.programs import Lines, Program
 from usbbackup.running import Feed
@@ -35,9 +35,9 @@ async def run(work: Work, what: Copy, fitness: Fitness, feed: Feed) -> Account:
 
     ended = await request.programs.run(
         Program(
-            rsync_commands.copy(what, fitness),
+            commands.copy(what, fitness),
             env=_ENVIRONMENT,
-            package=rsync_commands.PACKAGE,
+            package=commands.PACKAGE,
             cwd_fd=work.job_fd,
             stdin=feed,
             sandbox=Sandbox((work.job_fd,)),

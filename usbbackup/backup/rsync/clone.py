@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from usbbackup.backup import name_list
 from usbbackup.backup.manifest import Directory, Manifest, mark
+from usbbackup.backup.rsync import name_list
 from usbbackup.files import Held, append
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

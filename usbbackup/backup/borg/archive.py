@@ -6,9 +6,9 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from usbbackup.backup import borg_commands
-from usbbackup.backup.borg_log import Moved as BorgMoved
-from usbbackup.backup.borg_session import Answer, Session
+from usbbackup.backup.borg import commands
+from usbbackup.backup.borg.log import Moved as BorgMoved
+from usbbackup.backup.borg.session import Answer, Session
 from usbbackup.backup.entry import Entry, Kind, above, is_below
 from usbbackup.backup.opened import Moved, Snapshot, untouched
 from usbbackup.errors import NotNowError, UsbbackupError
@@ -38,7 +38,7 @@ class Archive:
                 take(entry)
 
         listing = Listing(sort_out)
-        await self._ask(borg_commands.dump(self.snapshot.snapshot), Stop(), on_stdout=listing)
+        await self._ask(commands.dump(self.snapshot.snapshot), Stop(), on_stdout=listing)
         listing.close()
 
     async def holding(self, chunks: frozenset[str]) -> list[tuple[bytes, frozenset[str]]]:
@@ -50,15 +50,13 @@ class Archive:
                 found.append((path, held))
 
         listing = Listing(lambda entry: None, pick)
-        await self._ask(borg_commands.dump(self.snapshot.snapshot), Stop(), on_stdout=listing)
+        await self._ask(commands.dump(self.snapshot.snapshot), Stop(), on_stdout=listing)
         listing.close()
         return found
 
     async def read(self, path: bytes, sink: Sink) -> None:
         """Have borg print the file."""
-        argv = borg_commands.extract(
-            self.snapshot.snapshot, [], [path], borg_commands.REPOSITORY, stdout=True
-        )
+        argv = commands.extract(self.snapshot.snapshot, [], [path], commands.REPOSITORY, stdout=True)
         await self._ask(argv, Stop(), on_stdout=sink)
 
     def same_content(self, entry: Entry, fd: int) -> bool:
@@ -76,7 +74,7 @@ class Archive:
     ) -> tuple[str, ...]:
         """Have borg extract them; the kernel holds it to `into` (Landlock)."""
         leading = dict.fromkeys(path for top in (*paths, *alone) for path in above(top))
-        argv = borg_commands.extract(
+        argv = commands.extract(
             self.snapshot.snapshot, _few(paths), _few([*leading, *alone]), self.session.elsewhere
         )
         answer = await self._ask(argv, stop or Stop(), into=into, on_moved=lambda now: moved(now.bytes))

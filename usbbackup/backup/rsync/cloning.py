@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from usbbackup.backup import clone_workers, rsync_run
-from usbbackup.backup.clone import Order, Part, clone
 from usbbackup.backup.engine import Work, failed
 from usbbackup.backup.manifest import Manifest
+from usbbackup.backup.rsync import clone_workers, run
+from usbbackup.backup.rsync.clone import Order, Part, clone
 from usbbackup.files import Held
 from usbbackup.outcome import Phase
 from usbbackup.programs import Lines, Program
@@ -17,10 +17,10 @@ from usbbackup.sandbox import Sandbox
 
 _FEW = 3000  # entries that a thread links before another Python has started
 MOST = 4  # processes; the drive is what they wait for
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _MAIN = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from usbbackup.backup import clone_workers; clone_workers.main()"
+    "from usbbackup.backup.rsync import clone_workers; clone_workers.main()"
 )
 
 
@@ -98,7 +98,7 @@ async def _by_processes(work: Work, wish: Wish) -> Filled:
         raise OSError(filled.errno, os.strerror(filled.errno))
     if ended.code != 0:
         words = f": {ended.last_words[-1]}" if ended.last_words else ""
-        raise failed(f"linking what did not change {ended.how}{words}", rsync_run.UNTOUCHED)
+        raise failed(f"linking what did not change {ended.how}{words}", run.UNTOUCHED)
     return filled
 
 

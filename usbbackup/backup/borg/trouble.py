@@ -8,7 +8,7 @@ import os
 import re
 from typing import NamedTuple
 
-from usbbackup.backup.borg_log import Account
+from usbbackup.backup.borg.log import Account
 from usbbackup.text import safe
 
 

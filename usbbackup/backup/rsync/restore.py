@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.opened import Moved
-from usbbackup.backup.rsync_commands import PACKAGE, PROGRAM, TELLS_PROGRESS, kept
-from usbbackup.backup.rsync_log import Account, Kind, unfit
+from usbbackup.backup.rsync.commands import PACKAGE, PROGRAM, TELLS_PROGRESS, kept
+from usbbackup.backup.rsync.log import Account, Kind, unfit
 from usbbackup.errors import NotNowError, UsbbackupError
 from usbbackup.outcome import Stop
 from usbbackup.programs import Lines, Program, Programs

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Self
 
-from usbbackup.backup import layout, rsync_restore
+from usbbackup.backup import layout
 from usbbackup.backup.entry import Entry, Kind, above, outermost
 from usbbackup.backup.opened import Moved, Snapshot, untouched
+from usbbackup.backup.rsync import restore
 from usbbackup.errors import UsbbackupError
 from usbbackup.folders import closing, open_below, open_folder
 from usbbackup.offload import in_thread
@@ -142,7 +143,7 @@ class Tree:
             if paths:
                 yield from (entry.path for entry in self.entries(paths))
 
-        return await rsync_restore.copy(self._programs, self.fd, names, into, stop or Stop(), moved)
+        return await restore.copy(self._programs, self.fd, names, into, stop or Stop(), moved)
 
 
 def _entry(path: bytes, found: os.stat_result, folder: int, name: bytes) -> Entry:

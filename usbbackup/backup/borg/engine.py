@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from usbbackup.backup import borg_commands, borg_memory, borg_repository, borg_reserve, secret
-from usbbackup.backup.borg_archive import Archive
-from usbbackup.backup.borg_log import Moved
-from usbbackup.backup.borg_relay import END
-from usbbackup.backup.borg_session import Answer, Session
-from usbbackup.backup.borg_trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble, is_full
+from usbbackup.backup import secret
+from usbbackup.backup.borg import commands, memory, repository, reserve
+from usbbackup.backup.borg.archive import Archive
+from usbbackup.backup.borg.log import Moved
+from usbbackup.backup.borg.relay import END
+from usbbackup.backup.borg.session import Answer, Session
+from usbbackup.backup.borg.trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble, is_full
 from usbbackup.backup.engine import Copied, Over, Work, failed
 from usbbackup.backup.manifest import Manifest, Recorder
 from usbbackup.backup.opened import Snapshot
@@ -58,13 +59,13 @@ class Borg:
         """Get the passphrase, and make the repository at its first use."""
         if work.request.job.passcommand is not None:
             self._secret = await _passphrase(work, work.request.job.passcommand)
-        if borg_repository.exists(work.job_fd):
+        if repository.exists(work.job_fd):
             _trust(work)
             if work.request.repository is None:
-                self._unknown = borg_repository.identity(work.job_fd)
+                self._unknown = repository.identity(work.job_fd)
         else:
             await self._make_repository(work)
-        if not await work.blocking(borg_reserve.keep, work.job_fd):
+        if not await work.blocking(reserve.keep, work.job_fd):
             work.request.log("the drive is too full to keep a reserve for borg on it")
 
     async def transfer(self, work: Work) -> Copied:
@@ -87,7 +88,7 @@ class Borg:
             work.scan.write(Fit(out, unfit), b"/", recorder.add)
             out.write(END + b"\0")
 
-        argv = borg_commands.create(work.snapshot, work.request.job.compression)
+        argv = commands.create(work.snapshot, work.request.job.compression)
         answer = await self._ask(work, argv, feed, _WITH_A_CHECKPOINT)
         self._saved = True
         size, files = answer.counts
@@ -95,7 +96,7 @@ class Borg:
 
     async def publish(self, work: Work) -> None:
         """Prove that the archive is there: by saving it borg made it a snapshot."""
-        answer = await self._ask(work, borg_commands.info(work.snapshot))
+        answer = await self._ask(work, commands.info(work.snapshot))
         if answer.archives != [work.snapshot]:
             raise failed("borg does not find the new snapshot", "do not rely on it; start the job again")
         if self._unknown is not None:
@@ -126,7 +127,7 @@ class Borg:
     async def set_aside(self, work: Work) -> None:
         """Delete an archive that is not to be relied on; what is not saved yet borg takes back by itself."""
         if self._saved:
-            await self._ask(work, borg_commands.delete(work.snapshot))
+            await self._ask(work, commands.delete(work.snapshot))
 
     async def rehearse(self, work: Work) -> Copied:
         """Count what would be copied."""
@@ -140,30 +141,30 @@ class Borg:
 
     async def _make_repository(self, work: Work) -> None:
         """Under another name until it is whole and its key is kept: half a repository is never met again."""
-        await in_thread(borg_repository.remove_unfinished, work.job_fd)
+        await in_thread(repository.remove_unfinished, work.job_fd)
         encryption = work.request.job.encryption or DEFAULT_ENCRYPTION
-        await self._ask(work, borg_commands.init(encryption))
+        await self._ask(work, commands.init(encryption))
         if encryption != "none":
-            key = await self._ask(work, borg_commands.export_key())
-            await in_thread(borg_repository.keep_key, _key_file(work), key.stdout)
+            key = await self._ask(work, commands.export_key())
+            await in_thread(repository.keep_key, _key_file(work), key.stdout)
         work.check()
-        await in_thread(borg_repository.put_in_place, work.job_fd)
-        if (made := borg_repository.identity(work.job_fd)) is not None:
+        await in_thread(repository.put_in_place, work.job_fd)
+        if (made := repository.identity(work.job_fd)) is not None:
             work.request.on_repository(made)
         work.request.log(f"a new borg repository was made, encryption {encryption}")
 
     async def _forgive(self, work: Work) -> None:
         """Have borg go on with an older repository, where a run that was cut off is why; else `Over`."""
         work.enter(Phase.STAGE)  # a run that is refused here has not written, and is told by that
-        request, identity = work.request, borg_repository.identity(work.job_fd)
+        request, identity = work.request, repository.identity(work.job_fd)
         accepted = request.repository is None  # the drive was enrolled since
         if identity is None or not (accepted or await self._was_cut_off(work)):
             raise _older(work)
         request.log("the repository is older than borg remembers: it is checked before anything is written")
-        if (await self._ask(work, borg_commands.check())).ended.code != 0:
+        if (await self._ask(work, commands.check())).ended.code != 0:
             raise Failed(DAMAGED)
         session = self._session(work)
-        moved = await in_thread(borg_memory.set_aside, identity, session.cache, session.config, work.time)
+        moved = await in_thread(memory.set_aside, identity, session.cache, session.config, work.time)
         request.log(f"what borg remembered of it was set aside: {', '.join(map(str, moved))}")
         work.enter(Phase.TRANSFER)
 
@@ -174,7 +175,7 @@ class Borg:
             return False
         if request.last_snapshot is None:
             return True
-        argv = borg_commands.list_archives(*request.last_snapshot.split("@", 1))
+        argv = commands.list_archives(*request.last_snapshot.split("@", 1))
         return (await self._ask(work, argv, as_new=True)).archives == [request.last_snapshot]
 
     def _session(self, work: Work) -> Session:
@@ -199,7 +200,7 @@ class Borg:
         try:
             return await self._asked(work, argv, feed, stopping, as_new)
         except Failed as failure:
-            if not is_full(failure.trouble) or not await work.blocking(borg_reserve.give_back, work.job_fd):
+            if not is_full(failure.trouble) or not await work.blocking(reserve.give_back, work.job_fd):
                 raise
         work.request.log("the drive is full: borg gets the room that was kept for it, and tries once more")
         return await self._asked(work, argv, feed, stopping, as_new)
@@ -254,10 +255,10 @@ async def snapshots(session: Session, job: str) -> list[str]:
 
     Raises UsbbackupError where borg cannot tell.
     """
-    if not borg_repository.exists(session.job_fd):
+    if not repository.exists(session.job_fd):
         return []
     stop = Stop()
-    answer = await session.ask(borg_commands.list_archives(job), stop, as_new=True)
+    answer = await session.ask(commands.list_archives(job), stop, as_new=True)
     if not answer.good:
         trouble = await session.trouble(answer, stop)
         raise (NoPassphraseError if trouble is WRONG_PASSPHRASE else UsbbackupError)(*trouble)
@@ -266,14 +267,14 @@ async def snapshots(session: Session, job: str) -> list[str]:
 
 def _trust(work: Work) -> None:
     """borg itself knows a repository only by what it wrote at home; this holds where that was lost, too."""
-    found, known = borg_repository.identity(work.job_fd), work.request.repository
+    found, known = repository.identity(work.job_fd), work.request.repository
     if known is not None and found != known:
         raise failed(
             "the borg repository on the drive is not the one that this job has used: somebody replaced it",
             f"look at it; {_accepting(work)}",
         )
     wanted = work.request.job.encryption or DEFAULT_ENCRYPTION
-    if found is not None and wanted.startswith("repokey") and not borg_repository.holds_key(work.job_fd):
+    if found is not None and wanted.startswith("repokey") and not repository.holds_key(work.job_fd):
         raise failed(
             f"the borg repository on the drive holds no key: it is not encrypted as it should be ({wanted})",
             "nothing was sent to it; somebody may have replaced it, or `encryption` was changed since",

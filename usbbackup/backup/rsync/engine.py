@@ -1,6 +1,6 @@
 """The rsync engine: each snapshot a plain directory, its unchanged files hard links to the last one's.
 
-What is copied is decided by the manifest of the last snapshot, or by rsync: rsync_ways. The log says which.
+What is copied is decided by the manifest of the last snapshot, or by rsync: `ways`. The log says which.
 """
 
 import os
@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeVar
 
 from usbbackup import kernel
-from usbbackup.backup import layout, leading, remembered, removal, rsync_commands, rsync_run, subvolume
-from usbbackup.backup.checksums import Checksums
+from usbbackup.backup import layout, removal, subvolume
 from usbbackup.backup.engine import Copied, Work, failed
 from usbbackup.backup.fitness import Fitness, probe
 from usbbackup.backup.layout import Stage
@@ -19,11 +18,13 @@ from usbbackup.backup.manifest import Manifest, Recorder
 from usbbackup.backup.opened import Snapshot
 from usbbackup.backup.proof import Proof, drill
 from usbbackup.backup.prune import RsyncShelf, Shelf
-from usbbackup.backup.room import TooSmall
-from usbbackup.backup.rsync_commands import Copy
-from usbbackup.backup.rsync_log import Account, Kind
-from usbbackup.backup.rsync_tree import Tree
-from usbbackup.backup.rsync_ways import Transfer
+from usbbackup.backup.rsync import commands, leading, remembered, run
+from usbbackup.backup.rsync.checksums import Checksums
+from usbbackup.backup.rsync.commands import Copy
+from usbbackup.backup.rsync.log import Account, Kind
+from usbbackup.backup.rsync.room import TooSmall
+from usbbackup.backup.rsync.tree import Tree
+from usbbackup.backup.rsync.ways import Transfer
 from usbbackup.backup.scan import Scan
 from usbbackup.folders import closing, open_folder
 from usbbackup.offload import in_thread
@@ -189,7 +190,7 @@ async def rehearsed(work: Work, folders: list[str]) -> Copied:
     base = leading.base_of(work.scan)
     known = [folder for folder in folders if leading.has(work.job_fd, folder, base)]
     what = Copy(base, known[0], dry=True) if known else Copy(b"/", Stage(work.time).name, dry=True)
-    account = await rsync_run.run(work, what, Fitness(), named(work.scan, what.base))
+    account = await run.run(work, what, Fitness(), named(work.scan, what.base))
     return replace(copied(account, work.scan), bytes=account.copied_bytes, files=account.copied)
 
 
@@ -198,7 +199,7 @@ def named(scan: Scan, base: bytes) -> Feed:
 
     def feed(out: BinaryIO) -> None:
         for group in scan.groups():
-            out.write(rsync_commands.named(group, base))
+            out.write(commands.named(group, base))
 
     return feed
 

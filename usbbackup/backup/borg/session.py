@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from usbbackup.backup import borg_commands
-from usbbackup.backup.borg_log import Account, Moved, Said, understand
-from usbbackup.backup.borg_repository import lock_holders, stand_in
-from usbbackup.backup.borg_trouble import LOCKED, Trouble, good, trouble, unknown
+from usbbackup.backup.borg import commands
+from usbbackup.backup.borg.log import Account, Moved, Said, understand
+from usbbackup.backup.borg.repository import lock_holders, stand_in
+from usbbackup.backup.borg.trouble import LOCKED, Trouble, good, trouble, unknown
 from usbbackup.backup.secret import NO_SECRET, Secret
 from usbbackup.folders import closing
 from usbbackup.outcome import Stop
@@ -78,7 +78,7 @@ class Session:
     @property
     def elsewhere(self) -> str:
         """The repository as a program finds it that runs in another directory, and was given `job_fd`."""
-        return f"/proc/self/fd/{self.job_fd}/{borg_commands.REPOSITORY}"
+        return f"/proc/self/fd/{self.job_fd}/{commands.REPOSITORY}"
 
     @property
     def cache(self) -> Path:
@@ -142,11 +142,11 @@ class Session:
         return found or unknown(answer.ended.how, answer.account)
 
     async def _wrong_borg(self, stop: Stop) -> Trouble | None:
-        answer = await self.ask(borg_commands.version(), stop)
+        answer = await self.ask(commands.version(), stop)
         version = answer.stdout.decode(errors="replace").strip()
         return (
             None
-            if borg_commands.is_supported(version)
+            if commands.is_supported(version)
             else Trouble(
                 f"'{version}' is installed, and usbbackup works with borg 1.2 to 1.4", "nothing was changed"
             )
@@ -166,10 +166,10 @@ class Session:
             passphrase = opened.enter_context(self.secret.readable())
             places = [opened.enter_context(closing(_own(directory))) for directory in (cache, config)]
             (cache / "tmp").mkdir(mode=0o700, exist_ok=True)
-            env = borg_commands.environment(cache, config, passphrase, relocated_ok=True)
+            env = commands.environment(cache, config, passphrase, relocated_ok=True)
             if as_new:
                 memory = opened.enter_context(tempfile.TemporaryDirectory(dir=cache / "tmp"))
-                env |= borg_commands.strangers(Path(memory))
+                env |= commands.strangers(Path(memory))
             where = self.job_fd
             if not self.locking:
                 place = Path(opened.enter_context(tempfile.TemporaryDirectory(dir=cache / "tmp")))
@@ -178,7 +178,7 @@ class Session:
             yield Program(
                 argv,
                 env=env,
-                package=borg_commands.PACKAGE,
+                package=commands.PACKAGE,
                 cwd_fd=where if into is None else into,
                 pass_fds=(passphrase, self.job_fd),
                 stdin=feed,
@@ -190,7 +190,7 @@ class Session:
 
 def _instead(word: str | bytes, repository: str, place: Path) -> str | bytes:
     """The word of an argument list, of another repository."""
-    return word.replace(repository, f"{place}/{borg_commands.REPOSITORY}") if isinstance(word, str) else word
+    return word.replace(repository, f"{place}/{commands.REPOSITORY}") if isinstance(word, str) else word
 
 
 def _own(directory: Path) -> int:

@@ -9,8 +9,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from usbbackup.backup import name_list
 from usbbackup.backup.fitness import Fitness
+from usbbackup.backup.rsync import name_list
 from usbbackup.backup.walk import Group, inside
 
 PACKAGE = "rsync"

@@ -4,10 +4,11 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from usbbackup.backup import layout, leading, removal, rsync, rsync_commands, rsync_run
+from usbbackup.backup import layout, removal
 from usbbackup.backup.engine import Copied, Work
 from usbbackup.backup.fitness import Fitness, probe
-from usbbackup.backup.rsync_commands import Copy
+from usbbackup.backup.rsync import commands, engine, leading, run
+from usbbackup.backup.rsync.commands import Copy
 from usbbackup.backup.walk import Group
 from usbbackup.folders import closing, make_folder, open_folder
 from usbbackup.running import Feed
@@ -33,11 +34,11 @@ class Mirror:
     async def transfer(self, work: Work) -> Copied:
         """Bring the copy up to date, then remove what the sources no longer hold."""
         base = leading.base_of(work.scan)
-        self._wanted.update(_folded(path) for path in rsync_commands.above(base).split(b"\0"))
+        self._wanted.update(_folded(path) for path in commands.above(base).split(b"\0"))
         await work.blocking(leading.make_way, work.job_fd, MIRROR, base)
-        account = await rsync_run.run(work, Copy(base, MIRROR), self._fitness, self._named(work, base))
+        account = await run.run(work, Copy(base, MIRROR), self._fitness, self._named(work, base))
         await work.blocking(self._prune, work)
-        return rsync.copied(account, work.scan)
+        return engine.copied(account, work.scan)
 
     async def publish(self, work: Work) -> None:
         """Nothing: the copy is where it belongs."""
@@ -60,12 +61,12 @@ class Mirror:
 
     async def rehearse(self, work: Work) -> Copied:
         """Let rsync compare with the copy."""
-        return await rsync.rehearsed(work, [MIRROR])
+        return await engine.rehearsed(work, [MIRROR])
 
     def _named(self, work: Work, base: bytes) -> Feed:
         def feed(out: BinaryIO) -> None:
             for group in self._noted(work.scan.groups()):
-                out.write(rsync_commands.named(group, base))
+                out.write(commands.named(group, base))
 
         return feed
 

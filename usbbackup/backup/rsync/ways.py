@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from usbbackup.backup import clone, cloning, room, rsync_commands, rsync_run
-from usbbackup.backup.clone import Order
-from usbbackup.backup.cloning import Filled, Wish
 from usbbackup.backup.engine import Doubtful, Over, Work
 from usbbackup.backup.fitness import Fitness
 from usbbackup.backup.manifest import Manifest, Recorder
-from usbbackup.backup.refresh import refresh
-from usbbackup.backup.rsync_commands import Copy
-from usbbackup.backup.rsync_log import Account
+from usbbackup.backup.rsync import clone, cloning, commands, room, run
+from usbbackup.backup.rsync.clone import Order
+from usbbackup.backup.rsync.cloning import Filled, Wish
+from usbbackup.backup.rsync.commands import Copy
+from usbbackup.backup.rsync.log import Account
+from usbbackup.backup.rsync.refresh import refresh
 from usbbackup.backup.walk import Group, inside
 from usbbackup.files import Held, nameless
 from usbbackup.outcome import Outcome
@@ -58,7 +58,7 @@ class Transfer:
         cloned = asyncio.ensure_future(self._cloned_after(walked, order))
         try:
             names = self._named(lambda: loop.call_soon_threadsafe(walked.set))
-            heard = await rsync_run.run(self.work, compared, self.fitness, names)
+            heard = await run.run(self.work, compared, self.fitness, names)
             filled = await cloned
         except Doubtful:
             raise
@@ -81,7 +81,7 @@ class Transfer:
     async def by_rsync(self) -> Account:
         """Everything."""
         names = self._named(lambda: self._judge_room(None))  # rsync waits for the end of its list
-        return await rsync_run.run(self.work, self.tree, self.fitness, names)
+        return await run.run(self.work, self.tree, self.fitness, names)
 
     def _judge_room(self, before: Manifest | None) -> None:
         """Raise `TooSmall`. What else is linked from may have it all: then nobody knows."""
@@ -120,7 +120,7 @@ class Transfer:
             self.work.request.log(f"{filled.linked} linked, {filled.listed} left to rsync")
         if not os.fstat(order.listed.fd).st_size:
             return Account()
-        return await rsync_run.run(self.work, self.tree, self.fitness, contents(order.listed))
+        return await run.run(self.work, self.tree, self.fitness, contents(order.listed))
 
     def _look(self) -> None:
         for _ in self._walk():
@@ -138,7 +138,7 @@ class Transfer:
 
         def feed(out: BinaryIO) -> None:
             for group in self._walk():
-                out.write(rsync_commands.named(group, self.tree.base))
+                out.write(commands.named(group, self.tree.base))
             walked()
 
         return feed

@@ -3,16 +3,16 @@
 import os
 from contextlib import ExitStack
 
-from usbbackup.backup import attributes, rsync_commands
 from usbbackup.backup.engine import Work
 from usbbackup.backup.fitness import Fitness
+from usbbackup.backup.rsync import attributes, commands
 from usbbackup.backup.scan import Scan
 from usbbackup.folders import LayoutError, closing, make_folder, open_folder
 
 
 def base_of(scan: Scan) -> bytes:
     """The directory that all sources have in common."""
-    return rsync_commands.common([(place.path, place.directory) for place in scan.places])
+    return commands.common([(place.path, place.directory) for place in scan.places])
 
 
 def has(job: int, folder: str, base: bytes) -> bool:
@@ -38,7 +38,7 @@ def make_way(job: int, stage: str, base: bytes) -> None:
 def dress(work: Work, stage: str, fitness: Fitness) -> list[str]:
     """Make the directories that lead to the sources like their own; what could not be kept, as sentences."""
     base = base_of(work.scan)
-    above = {path for path in rsync_commands.above(base).split(b"\0") if path}
+    above = {path for path in commands.above(base).split(b"\0") if path}
     complaints = []
     for path in sorted({base, *above, *work.scan.parents()}):
         with ExitStack() as opened:

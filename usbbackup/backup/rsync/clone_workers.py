@@ -9,8 +9,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from usbbackup.backup.clone import Order, Part, clone
 from usbbackup.backup.manifest import Manifest
+from usbbackup.backup.rsync.clone import Order, Part, clone
 from usbbackup.files import Held
 
 NOTHING = -1  # instead of a file
