@@ -112,7 +112,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         env = _common.a_home(here, "jobs: []\n")
         source = a_tree(here / "source", arguments.files)
         stack.enter_context(loop_drive.udevd())
-        size = (512 << 20) + arguments.files * 50_000
+        size = (512 << 20) + arguments.files * 150_000  # room and inodes for all rounds
         drive = LoopDrive(here, label="usbbackup-bench", size=size, fs_type=arguments.fs)
         stack.callback(drive.close)
         drive.plug()

@@ -34,3 +34,17 @@ def test_a_command_beside_an_agent_imports_nothing_slow(
     )
     imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
     assert SLOW & imported == needed
+
+
+def test_status_without_an_agent_has_no_event_loop_either(house: House) -> None:
+    """It reads the configuration and asks udev, and imports nothing that acts."""
+    told = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "usbbackup", "status", "--json"],
+        env=house.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in told.stderr.splitlines()}
+    assert {"asyncio", "usbbackup.otp", "usbbackup.programs", "usbbackup.backup.perform"} & imported == set()
+    assert "usbbackup.agent.glance" in imported

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from usbbackup.agent import desk, enrolling
+from usbbackup.agent import desk, enrolling, shelves
 from usbbackup.agent.desk import Answer, Record
 from usbbackup.agent.dispatcher import CancelRuns, Wish, running
 from usbbackup.agent.events import Event
@@ -16,7 +16,7 @@ from usbbackup.agent.messages import Message
 from usbbackup.agent.messenger import MESSENGER
 from usbbackup.agent.run import DISPATCHER, HISTORIAN, Order
 from usbbackup.agent.stale import STALE_WATCH
-from usbbackup.agent.status import run_record, tree_record
+from usbbackup.agent.status import agent_record, run_record, tree_record
 from usbbackup.agent.varlink_server import Handler, VarlinkServer
 from usbbackup.agent.world import World
 from usbbackup.drives.monitor import LookAgain
@@ -77,7 +77,9 @@ class Control(Server):
             None,
         )
         shown = await self._shown(picture)
-        told = desk.status(world, picture, shown, lasts or {}, pid=world.pid, runs=runs)
+        told = desk.status(
+            world, picture, shown, lasts or {}, agent=agent_record(world.pid, world.since), runs=runs
+        )
         return {"status": told, "troubles": [NO_HISTORY] if lasts is None else []}
 
     async def start(self, parameters: Answer) -> AsyncIterator[Answer]:
@@ -156,7 +158,7 @@ class Control(Server):
     async def snapshots(self, parameters: Answer) -> AsyncIterator[Answer]:
         """What the drives hold that are plugged in, in several answers."""
         sightings = (await self._picture()).sightings
-        async for answer in desk.snapshots(
+        async for answer in shelves.snapshots(
             self._world, sightings, parameters.get("drive"), parameters.get("job")
         ):
             yield answer

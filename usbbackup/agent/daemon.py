@@ -2,17 +2,16 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from usbbackup.agent.control import reload
 from usbbackup.agent.journal import JournalHandler, handler, output, story
+from usbbackup.agent.lock import the_only_agent
 from usbbackup.agent.login1 import Logind
+from usbbackup.agent.machine import configured, this_machine
 from usbbackup.agent.messages import Message
 from usbbackup.agent.notifications import Notifications
 from usbbackup.agent.systemd import Systemd, watchdog_seconds
@@ -20,16 +19,11 @@ from usbbackup.agent.tree import MONITOR, tree
 from usbbackup.agent.upower import UPower
 from usbbackup.agent.world import World
 from usbbackup.bus import session_bus, system_bus
-from usbbackup.clock import SystemClock, Timer
-from usbbackup.config import Config, load
-from usbbackup.drives.host import this_host
-from usbbackup.drives.mounts import KernelMountTable
-from usbbackup.drives.survey import KernelLookups
-from usbbackup.drives.udev import KernelUdev
+from usbbackup.clock import Timer
+from usbbackup.config import Config
 from usbbackup.drives.udisks import UDisks
-from usbbackup.errors import ConfigError, Exit, NotNowError, UsbbackupError
+from usbbackup.errors import ConfigError, Exit
 from usbbackup.otp import Pid, call, start, stop
-from usbbackup.paths import Paths
 from usbbackup.programs import SystemPrograms
 from usbbackup.sandbox import landlock_abi
 
@@ -38,26 +32,13 @@ LEAST_ABI = 2  # of Landlock: before that it cannot allow renames between direct
 
 def real_world(env: Mapping[str, str], config: Config | None = None) -> World:
     """This machine, with the user's configuration or another one. Raises ConfigError where it is wrong."""
-    paths = Paths.of(env)
-    clock = SystemClock()
-
+    here = this_machine(env, config)
     system, session = system_bus(env), session_bus(env)
-
-    def read() -> Config:
-        return load(paths.config_file, paths.home)
-
     return World(
-        config=config or read(),
-        load=read,
-        paths=paths,
-        env=env,
-        clock=clock,
-        udev=KernelUdev(),
-        mounts=KernelMountTable(),
-        lookups=KernelLookups(),
-        programs=SystemPrograms(clock, env),
+        **vars(here),
+        load=lambda: configured(here.paths),
+        programs=SystemPrograms(here.clock, env),
         manager=Systemd(env),
-        host=this_host(paths.data),
         system_bus=system,
         session_bus=session,
         disks=UDisks(system),
@@ -154,50 +135,3 @@ def _watchdog(world: World) -> Iterator[None]:
     finally:
         for timer in timers:
             timer.cancel()
-
-
-@contextlib.contextmanager
-def the_only_agent(paths: Paths) -> Iterator[None]:
-    """Hold the lock of this user's one agent. Raises NotNowError with the other's process id."""
-    lock = _open_lock(paths.lock)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise NotNowError(
-                f"another agent runs already, process {_told(lock) or 'unknown'}",
-                "stop it with: systemctl --user stop usbbackup (a `usbbackup start` ends by itself)",
-            ) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(lock)
-
-
-def agent_pid(paths: Paths) -> int | None:
-    """The process that took the lock last, as the lock tells; it may have ended since."""
-    try:
-        lock = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        return _told(lock)
-    finally:
-        os.close(lock)
-
-
-def _told(lock: int) -> int | None:
-    words = os.pread(lock, 20, 0).strip()
-    return int(words) if words.isdigit() else None
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise UsbbackupError(
-            f"the runtime directory {path.parent} cannot be used: {error.strerror}",
-            "log in so that systemd makes it, or set XDG_RUNTIME_DIR",
-        ) from error

@@ -1,23 +1,18 @@
 """What can be asked about drives, jobs and runs; the same answers with and without a running agent."""
 
-import os
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
-from typing import Any
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 from usbbackup.agent import due
-from usbbackup.agent.run import Order
-from usbbackup.agent.status import Last, agent_record, drive_record, drive_view, job_records, on_drives
-from usbbackup.agent.world import World
-from usbbackup.backup.opened import Snapshot
-from usbbackup.backup.snapshots import Ask, Reader, jobs_on, on
-from usbbackup.clock import rfc3339
+from usbbackup.agent.machine import Machine
+from usbbackup.agent.status import Last, drive_record, drive_view, job_records, on_drives
 from usbbackup.config import Config, JobConfig
 from usbbackup.drives.admit import Ready
-from usbbackup.drives.monitor import Sighting
 from usbbackup.drives.ready import Absent, Ejected, Refused, Waiting
 from usbbackup.drives.resolve import resolve
+from usbbackup.drives.sighting import Sighting
 from usbbackup.drives.survey import Space, space
 from usbbackup.errors import (
     BY_CODE,
@@ -30,7 +25,8 @@ from usbbackup.errors import (
 from usbbackup.history import History
 from usbbackup.text import did_you_mean, safe
 
-AT_ONCE = 500  # snapshots in one answer, so that any number of them goes over the socket
+if TYPE_CHECKING:  # what acts: whoever only looks starts faster without it
+    from usbbackup.agent.run import Order
 
 Answer = dict[str, Any]
 Record = dict[str, object]
@@ -47,19 +43,19 @@ class Picture:
 
 
 def status(
-    world: World,
+    machine: Machine,
     picture: Picture,
     shown: Sequence[Record],
     lasts: Mapping[tuple[str, str], Last],
     *,
-    pid: int | None,
+    agent: Record,
     runs: Iterable[Record],
 ) -> Record:
     """The whole of `status --json`, from the drives as shown and the last runs."""
     return {
-        "agent": agent_record(pid, world.since),
+        "agent": agent,
         "drives": list(shown),
-        "jobs": job_records(world.config, picture.sightings, picture.verdicts, lasts, world.clock.now()),
+        "jobs": job_records(machine.config, picture.sightings, picture.verdicts, lasts, machine.clock.now()),
         "runs": list(runs),
     }
 
@@ -91,7 +87,7 @@ def drive(picture: Picture, sighting: Sighting) -> Record:
     return next(now, None) or drive_record(drive_view(sighting, space=nothing_known))
 
 
-def refuse_while_running(orders: Sequence[Order], sighting: Sighting) -> None:
+def refuse_while_running(orders: "Sequence[Order]", sighting: Sighting) -> None:
     """A drive that something runs on is not let go of. Raises NotNowError."""
     if orders:
         job = orders[0].job.name
@@ -129,7 +125,7 @@ def _astray(wanted: Sequence[JobConfig], pairs: Sequence[tuple[JobConfig, Sighti
 
 
 def in_the_way(
-    orders: Iterable[Order], pairs: Collection[tuple[JobConfig, str]], wish: Answer
+    orders: "Iterable[Order]", pairs: Collection[tuple[JobConfig, str]], wish: Answer
 ) -> NotNowError | None:
     """A run that goes on serves whoever asks for it, unless it is of another kind than the one asked for."""
     wanted = {(job.name, uuid) for job, uuid in pairs}
@@ -166,10 +162,11 @@ def job_named(config: Config, name: str) -> JobConfig:
     for job in config.jobs:
         if job.name == name:
             return job
-    raise _no_job(name, [job.name for job in config.jobs])
+    raise no_such_job(name, [job.name for job in config.jobs])
 
 
-def _no_job(name: str, names: Sequence[str]) -> NoSuchJobError:
+def no_such_job(name: str, names: Sequence[str]) -> NoSuchJobError:
+    """With the nearest of the names that there are."""
     hint = f"jobs are: {', '.join(names)}" if names else "the configuration has no jobs"
     return NoSuchJobError(f"there is no job '{safe(name)}'{did_you_mean(name, names)}", hint)
 
@@ -202,43 +199,3 @@ def not_ready(sightings: Iterable[Sighting]) -> UsbbackupError:
             return NotNowError(nearest.reason, nearest.remedy)
         case _:
             return NotNowError("no drive of the configuration is plugged in")
-
-
-async def snapshots(
-    world: World, sightings: Sequence[Sighting], word: str | None, job: str | None, ask: Ask | None = None
-) -> AsyncIterator[Answer]:
-    """What the enrolled drives hold that are plugged in, and the troubles met on the way, in several answers.
-
-    Raises UsageError for a drive or job that nothing is known of, or why no drive can be read.
-    """
-    among = [sighting_named(sightings, word)] if word else list(sightings)
-    readable = [s for s in among if s.verdict.row is not None and s.verdict.record is not None]
-    if not readable:
-        raise not_ready(among)
-    jobs = {job.name: job for job in world.config.jobs}
-    reader = Reader(jobs, world.programs, world.paths, world.clock, ask)
-    known = set(jobs)
-    for sighting in readable:
-        for folder in sighting.readable(world):
-            with folder as pin:
-                known.update(jobs_on(pin))
-                found = await on(pin, reader, job)
-            records = (snapshot_record(s, sighting) for s in found.snapshots)
-            while some := list(islice(records, AT_ONCE)):
-                yield {"snapshots": some, "troubles": []}
-            yield {"snapshots": [], "troubles": list(found.troubles)}
-    if job is not None and job not in known:
-        raise _no_job(job, sorted(known))
-
-
-def snapshot_record(snapshot: Snapshot, sighting: Sighting) -> Record:
-    """A snapshot for scripts."""
-    path = snapshot.path and os.fsencode(snapshot.path).decode("utf-8", "backslashreplace")
-    return {
-        "snapshot": snapshot.snapshot,
-        "job": snapshot.job,
-        "drive": sighting.uuid,
-        "engine": snapshot.engine,
-        "time": rfc3339(snapshot.time),
-        "path": path,
-    }

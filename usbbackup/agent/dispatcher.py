@@ -22,9 +22,10 @@ from usbbackup.backup.secret import WaitingForSecret
 from usbbackup.clock import Timer
 from usbbackup.config import JobConfig
 from usbbackup.drives.admit import Ready
-from usbbackup.drives.monitor import Decision, Seen, Sighting
+from usbbackup.drives.monitor import Seen
 from usbbackup.drives.mounter import MOUNTER, Handled, LetGo
 from usbbackup.drives.ready import Absent, Refused, Waiting, Why
+from usbbackup.drives.sighting import Decision, Sighting
 from usbbackup.history import History, new_run_id
 from usbbackup.otp import (
     AlreadyStarted,

@@ -11,10 +11,10 @@ from usbbackup.backup.fitness import told
 from usbbackup.config import DriveConfig
 from usbbackup.drives import enrolment
 from usbbackup.drives.layout import RootOwnedError
-from usbbackup.drives.monitor import Sighting
 from usbbackup.drives.pin import Pin
 from usbbackup.drives.ready import Absent, Verdict
 from usbbackup.drives.resolve import resolve
+from usbbackup.drives.sighting import Sighting
 from usbbackup.drives.survey import DriveView, strangers, view
 from usbbackup.errors import NoSuchDriveError, NotNowError, UsageError, UsbbackupError
 from usbbackup.text import safe

@@ -18,8 +18,8 @@ from usbbackup.agent.run import DISPATCHER, HISTORIAN
 from usbbackup.agent.stale import Late, Overdue
 from usbbackup.agent.status import Last
 from usbbackup.agent.world import World
-from usbbackup.drives.monitor import Sighting
 from usbbackup.drives.mounter import Handled
+from usbbackup.drives.sighting import Sighting
 from usbbackup.drives.survey import space
 from usbbackup.errors import UsbbackupError
 from usbbackup.files import write_atomically

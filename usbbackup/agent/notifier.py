@@ -15,9 +15,10 @@ from usbbackup.agent.stale import Claim, Late, Overdue
 from usbbackup.agent.world import World
 from usbbackup.bus import BusError
 from usbbackup.drives.admit import Ready
-from usbbackup.drives.monitor import LookAgain, Seen, Sighting
+from usbbackup.drives.monitor import LookAgain, Seen
 from usbbackup.drives.mounter import MOUNTER, Eject, Handled
 from usbbackup.drives.ready import Refused, Waiting, Why
+from usbbackup.drives.sighting import Sighting
 from usbbackup.errors import UsbbackupError
 from usbbackup.offload import in_thread
 from usbbackup.otp import Continue, ExitedError, Server, Target, call, cast

@@ -3,26 +3,21 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import closing
 
-from usbbackup.agent import daemon, desk, enrolling
+from usbbackup.agent import daemon, desk, enrolling, shelves
 from usbbackup.agent.control import Control
 from usbbackup.agent.desk import Answer
+from usbbackup.agent.glance import NO_JOBS, picture
 from usbbackup.agent.journal import only_errors
-from usbbackup.agent.status import Last, silent_agent_record
+from usbbackup.agent.lock import the_only_agent
 from usbbackup.agent.tree import MONITOR, tree
 from usbbackup.agent.world import World
 from usbbackup.backup.snapshots import Ask
-from usbbackup.config import Config
-from usbbackup.drives.monitor import Sighting, verdicts
 from usbbackup.drives.mounter import ejected
-from usbbackup.drives.ready import Candidate, Verdict, Waiting, Why
-from usbbackup.drives.survey import space
+from usbbackup.drives.sighting import Sighting
 from usbbackup.errors import ConfigError, NotNowError
-from usbbackup.history import History, HistoryError
 from usbbackup.otp import start, stop
-
-NO_JOBS = Config(jobs=())  # where there is no configuration: the drives that are then meant
+from usbbackup.paths import Paths
 
 
 def runs(world: World, parameters: Answer, tell: Callable[[Answer], None]) -> None:
@@ -30,7 +25,7 @@ def runs(world: World, parameters: Answer, tell: Callable[[Answer], None]) -> No
 
     Raises NotNowError where this process is told to end meanwhile, after its runs have ended in order.
     """
-    with only_errors(), daemon.the_only_agent(world.paths):  # how runs go is told by `tell`
+    with only_errors(), the_only_agent(world.paths):  # how runs go is told by `tell`
         try:
             asyncio.run(_runs(world, parameters, tell))
         except asyncio.CancelledError:
@@ -55,43 +50,6 @@ def _end_with_the_process() -> None:
     assert task is not None  # noqa: S101 - called from a coroutine
     for number in (signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-
-
-def picture(world: World) -> desk.Picture:
-    """All drives at one look; nothing is written to any of them."""
-    return desk.Picture([_sighting(verdict) for verdict in verdicts(world, world.udev.devices())])
-
-
-def _sighting(verdict: Verdict) -> Sighting:
-    match verdict.decision:
-        case Candidate():
-            reason = "The drive is plugged in and mounted; no agent runs to use it."
-            return Sighting(
-                verdict, Waiting(Why.NO_ANSWER, reason, "Start it: systemctl --user start usbbackup")
-            )
-        case decision:
-            return Sighting(verdict, decision)
-
-
-def status(env: Mapping[str, str], *, silent: bool = False) -> Answer:
-    """What `Status` would answer, from the history and one look at the drives, whatever is wrong.
-
-    `silent`: an agent runs, and does not answer. `configuration` is None, or why there is none to go by.
-    """
-    world, wrong = _any_world(env)
-    seen = picture(world)
-    lasts: dict[tuple[str, str], Last] = {}
-    troubles: list[str] = []
-    try:
-        with closing(History.open(world.paths.history_db, world.clock, readonly=True)) as history:
-            lasts = desk.last_runs(world.config, seen, history)
-    except HistoryError as error:
-        troubles.append(error.message)
-    drives = desk.drives(seen, desk.nothing_known if silent else space)  # a drive that hangs may be the cause
-    told = desk.status(world, seen, drives, lasts, pid=None, runs=[])
-    if silent:
-        told["agent"] = silent_agent_record(daemon.agent_pid(world.paths))
-    return {"status": told, "troubles": troubles, "configuration": wrong and wrong.message}
 
 
 def answer(env: Mapping[str, str], method: str, parameters: Answer) -> Answer:
@@ -131,7 +89,9 @@ def snapshots(env: Mapping[str, str], parameters: Answer, ask: Ask | None) -> li
 
     async def all_answers() -> list[Answer]:
         world = here(env)
-        found = desk.snapshots(world, picture(world).sightings, parameters["drive"], parameters["job"], ask)
+        found = shelves.snapshots(
+            world, picture(world).sightings, parameters["drive"], parameters["job"], ask
+        )
         return [answer async for answer in found]
 
     return asyncio.run(all_answers())
@@ -139,15 +99,9 @@ def snapshots(env: Mapping[str, str], parameters: Answer, ask: Ask | None) -> li
 
 def here(env: Mapping[str, str]) -> World:
     """This machine; without a configuration its defaults hold. Raises ConfigError for a wrong one."""
-    world, wrong = _any_world(env)
-    if wrong is not None and world.paths.config_file.exists():
-        raise wrong
-    return world
-
-
-def _any_world(env: Mapping[str, str]) -> tuple[World, ConfigError | None]:
-    """This machine, whatever its configuration is like."""
     try:
-        return daemon.real_world(env), None
-    except ConfigError as error:
-        return daemon.real_world(env, NO_JOBS), error
+        return daemon.real_world(env)
+    except ConfigError:
+        if Paths.of(env).config_file.exists():
+            raise
+        return daemon.real_world(env, NO_JOBS)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from usbbackup.agent import desk, once
+from usbbackup.agent import desk, glance
 from usbbackup.agent.world import World
 from usbbackup.backup import prune
 from usbbackup.backup.borg.session import Answer, Session
@@ -13,8 +13,8 @@ from usbbackup.backup.prune import BorgShelf, RsyncShelf, Shelf
 from usbbackup.backup.retention import Judged
 from usbbackup.backup.snapshots import Ask, Reader, passphrase
 from usbbackup.config import JobConfig
-from usbbackup.drives.monitor import Sighting
 from usbbackup.drives.pin import Pin
+from usbbackup.drives.sighting import Sighting
 from usbbackup.errors import NotNowError, UsbbackupError
 from usbbackup.folders import closing, open_folder
 from usbbackup.outcome import Stop
@@ -36,7 +36,7 @@ async def pruned(
 
     Raises UsageError for a job or drive that is none, NotNowError where a run is writing there.
     """
-    sightings = once.picture(world).sightings
+    sightings = glance.picture(world).sightings
     jobs = [desk.job_named(world.config, job)] if job else [one for one in world.config.jobs if one.keep]
     among = [desk.sighting_named(sightings, drive)] if drive else list(sightings)
     meant = [s for s in among if s.verdict.row is not None and s.verdict.record is not None]

@@ -12,15 +12,15 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Self
 
-from usbbackup.agent import desk, once
+from usbbackup.agent import desk, glance
 from usbbackup.agent.world import World
 from usbbackup.backup.catalogue import Catalogue
 from usbbackup.backup.difference import Changed, changes
 from usbbackup.backup.naming import Candidate, Wish, choose
 from usbbackup.backup.opened import Opened, entries
 from usbbackup.backup.snapshots import Ask, Reader, on, opened
-from usbbackup.drives.monitor import Sighting
 from usbbackup.drives.pin import Pin
+from usbbackup.drives.sighting import Sighting
 from usbbackup.errors import NotNowError, UsageError, UsbbackupError
 from usbbackup.text import safe
 
@@ -45,7 +45,7 @@ class Reading:
         self._world = world
         self._ask = ask
         self._stack = ExitStack()
-        self._sightings = once.picture(world).sightings
+        self._sightings = glance.picture(world).sightings
         self.troubles: list[str] = []
 
     async def __aenter__(self) -> Self:

@@ -16,8 +16,8 @@ from usbbackup.backup.engine import Request
 from usbbackup.backup.perform import perform
 from usbbackup.backup.secret import WaitingForSecret
 from usbbackup.config import JobConfig
-from usbbackup.drives.monitor import Sighting
 from usbbackup.drives.pin import Pin
+from usbbackup.drives.sighting import Sighting
 from usbbackup.errors import UsbbackupError
 from usbbackup.history import History
 from usbbackup.offload import in_thread

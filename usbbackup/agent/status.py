@@ -2,20 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from usbbackup import __version__
 from usbbackup.agent import due
-from usbbackup.agent.run import Order
 from usbbackup.backup.fitness import doubt
 from usbbackup.clock import Clock, rfc3339
 from usbbackup.config import Config, JobConfig
 from usbbackup.drives.admit import Ready
-from usbbackup.drives.monitor import Sighting
+from usbbackup.drives.sighting import Sighting
 from usbbackup.drives.survey import DriveView, Space, space, view
 from usbbackup.history import RunRecord
-from usbbackup.otp import Node
 from usbbackup.outcome import Phase
 from usbbackup.text import human_duration, safe
+
+if TYPE_CHECKING:  # what acts: whoever only looks starts faster without it
+    from usbbackup.agent.run import Order
+    from usbbackup.otp import Node
 
 _SURE_PERCENT, _SURE_SECONDS = 5.0, 10.0  # before that, how a run goes on cannot be told from how it began
 
@@ -127,7 +130,7 @@ def _reason(job: JobConfig, sighting: Sighting, verdict: due.Verdict) -> str | N
     return f"{doubted}; {said}" if doubted else said
 
 
-def run_record(order: Order) -> dict[str, object]:
+def run_record(order: "Order") -> dict[str, object]:
     """A run that goes on now."""
     progress = order.progress
     return {
@@ -142,7 +145,7 @@ def run_record(order: Order) -> dict[str, object]:
     }
 
 
-def tree_record(node: Node, clock: Clock) -> dict[str, object]:
+def tree_record(node: "Node", clock: Clock) -> dict[str, object]:
     """The live supervision tree, from this process downward."""
     since = None if node.since is None else clock.now() - (clock.monotonic() - node.since)
     server = node.pid and node.pid.server
@@ -158,7 +161,7 @@ def tree_record(node: Node, clock: Clock) -> dict[str, object]:
     }
 
 
-def sentence(sightings: Sequence[Sighting], orders: Sequence[Order], now: float) -> str:
+def sentence(sightings: Sequence[Sighting], orders: "Sequence[Order]", now: float) -> str:
     """The status line of the service."""
     working = [order for order in orders if order.progress.phase is not Phase.QUEUED]
     if working:
@@ -169,7 +172,7 @@ def sentence(sightings: Sequence[Sighting], orders: Sequence[Order], now: float)
     return "idle; waiting for a drive"
 
 
-def _doing(order: Order, now: float) -> str:
+def _doing(order: "Order", now: float) -> str:
     percent = order.progress.percent
     doing = f"backing up {order.job.name} to '{safe(order.drive.name)}'"
     match order.progress.phase:

@@ -1,43 +1,29 @@
 """Everything the agent meets outside of itself, so that a test or the demo can be another world."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from usbbackup.agent.events import Hub
 from usbbackup.agent.login1 import Login, Logind
+from usbbackup.agent.machine import Machine
 from usbbackup.agent.notifications import Desktop, Notifications
 from usbbackup.agent.systemd import Manager
 from usbbackup.agent.upower import Battery, Supply, UPower
 from usbbackup.bus import Bus, NoBus
-from usbbackup.clock import Clock
-from usbbackup.config import Config, DriveConfig
-from usbbackup.drives.host import Host
-from usbbackup.drives.mounts import MountTable
-from usbbackup.drives.ready import Lookups
-from usbbackup.drives.records import Records
-from usbbackup.drives.udev import Udev
+from usbbackup.config import Config
 from usbbackup.drives.udisks import Disks, UDisks
 from usbbackup.otp import Pid, Registry
-from usbbackup.paths import Paths
 from usbbackup.programs import Programs
 
 
 @dataclass
-class World:
+class World(Machine):
     """What is passed in to every process of the tree."""
 
-    config: Config  # the one in force; a reload replaces it
     load: Callable[[], Config]
-    paths: Paths
-    env: Mapping[str, str]
-    clock: Clock
-    udev: Udev
-    mounts: MountTable
-    lookups: Lookups
     programs: Programs
     manager: Manager
-    host: Host
     system_bus: Bus = field(default_factory=NoBus)
     session_bus: Bus = field(default_factory=NoBus)
     disks: Disks = field(default_factory=lambda: UDisks(NoBus()))
@@ -50,16 +36,6 @@ class World:
     pid: int = field(default_factory=os.getpid)
     root: Pid | None = None  # the top of the supervision tree
     since: float | None = None  # wall time at which the agent became ready
-
-    @property
-    def drive_entries(self) -> Sequence[DriveConfig]:
-        """The drives of the configuration in force."""
-        return self.config.drives
-
-    @property
-    def records(self) -> Records:
-        """What is enrolled."""
-        return Records(self.paths.drives_file)
 
     def low_battery(self) -> str | None:
         """Why backups have to wait for mains power, if they have to."""

@@ -58,9 +58,9 @@ def whatever_is_known(terminal: "Terminal") -> Answer:
 
 
 def _seen(terminal: "Terminal", *, silent: bool = False) -> Answer:
-    from usbbackup.agent import once
+    from usbbackup.agent import glance
 
-    return once.status(terminal.env, silent=silent)
+    return glance.status(terminal.env, silent=silent)
 
 
 def _tree(args: argparse.Namespace, terminal: "Terminal") -> int:

@@ -3,79 +3,21 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from msgspec import structs
 
-from usbbackup.clock import Clock, Timer
-from usbbackup.config import DriveConfig
+from usbbackup.clock import Timer
 from usbbackup.drives.admit import Ready, admit
-from usbbackup.drives.host import Host
-from usbbackup.drives.mounts import MountTable
-from usbbackup.drives.pin import Pin, readable
-from usbbackup.drives.ready import Absent, Candidate, Ejected, Lookups, Refused, Verdict, Waiting, Why, decide
-from usbbackup.drives.records import Records
-from usbbackup.drives.udev import Changed, Device, Udev
-from usbbackup.errors import ConfigError
+from usbbackup.drives.ready import Absent, Candidate, Ejected, Refused, Verdict, Waiting, Why
+from usbbackup.drives.sighting import Decision, Sighting, Sights, verdicts
+from usbbackup.drives.udev import Changed, Device
 from usbbackup.offload import in_thread
 from usbbackup.otp import NO_REPLY, Continue, Sender, Server, Target, cast, reply
 
 _TROUBLE = frozenset({Why.READ_ONLY, Why.STOPPED, Why.WRITE_FAILED, Why.NO_ANSWER})
 QUIET_SECONDS = 0.3  # udev tells of one plug in several events; mounts are looked at at once
 PROBE_SECONDS = 60.0  # a drive that takes longer than this for a small file is not ready
-
-Decision = Absent | Waiting | Refused | Ejected | Ready
-
-
-class Sights(Protocol):
-    """What the monitor needs to see with; a part of the agent's world."""
-
-    clock: Clock
-    udev: Udev
-    mounts: MountTable
-    lookups: Lookups
-
-    @property
-    def drive_entries(self) -> Sequence[DriveConfig]:
-        """The drives of the configuration in force."""
-        ...
-
-    @property
-    def host(self) -> Host:
-        """This machine and user."""
-        ...
-
-    @property
-    def records(self) -> Records:
-        """What is enrolled."""
-        ...
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """One drive, or one entry of the configuration without a drive, as it was last seen."""
-
-    verdict: Verdict
-    decision: Decision
-
-    @property
-    def uuid(self) -> str:
-        """The file system's; the entry's name where no drive was ever seen for it."""
-        return self.verdict.uuid or self.verdict.drive.name
-
-    @property
-    def name(self) -> str:
-        """What people call it: its label, or its entry's name."""
-        device, record = self.verdict.device, self.verdict.record
-        return (device and device.fs_label) or (record and record.label) or self.verdict.drive.name
-
-    def pin(self, sights: Sights) -> Pin:
-        """Hold it; only where it is mounted and enrolled."""
-        return Pin(self.verdict, sights.mounts, sights.host)
-
-    def readable(self, sights: Sights) -> list[Pin]:
-        """Hold what can be read on it, one folder after the other; only where it is mounted and enrolled."""
-        return readable(self.verdict, sights.mounts, sights.host)
 
 
 @dataclass(frozen=True)
@@ -311,13 +253,3 @@ def _essence(verdict: Verdict) -> Verdict:
     return replace(
         verdict, record=structs.replace(verdict.record, repositories={}, last_seen=None, trouble=None)
     )
-
-
-def verdicts(sights: Sights, devices: Sequence[Device]) -> list[Verdict]:
-    """What to think of every drive that the configuration means, as things are now."""
-    rows, entries = sights.mounts.read(), sights.drive_entries
-    try:
-        return decide(devices, rows, sights.records.read(), entries, sights.lookups)
-    except ConfigError as error:  # our own records are damaged: who is enrolled cannot be told
-        refused = Refused(error.message, error.hint, error.code)
-        return [replace(v, decision=refused) for v in decide(devices, rows, {}, entries, sights.lookups)]

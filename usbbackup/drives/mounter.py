@@ -10,8 +10,9 @@ from usbbackup.clock import Timer
 from usbbackup.config import Unlock
 from usbbackup.drives import ready
 from usbbackup.drives.eject import eject
-from usbbackup.drives.monitor import Obstacle, Seen, Sighting, Sights
+from usbbackup.drives.monitor import Obstacle, Seen
 from usbbackup.drives.ready import Waiting, Why
+from usbbackup.drives.sighting import Sighting, Sights
 from usbbackup.drives.udev import Device
 from usbbackup.drives.udisks import BusyError, Disks
 from usbbackup.errors import NotNowError, UsbbackupError
