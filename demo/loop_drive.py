@@ -157,6 +157,17 @@ class LoopDrive:
         if self._disk is not None:
             self.unplug()
 
+    def fill(self) -> None:
+        """Take every name, and every block that is not root's own."""
+        names = self.mount_point / "names"
+        names.mkdir()
+        with suppress(OSError):
+            for number in range(1 << 20):
+                (names / f"{number}").touch()
+        room = os.statvfs(names)
+        with (names / "0").open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
+
     def close(self) -> None:
         """Take it away and delete its image."""
         for where in reversed(self._mounted):

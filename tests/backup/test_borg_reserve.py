@@ -5,7 +5,6 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,21 +115,10 @@ def test_on_a_drive_without_one_free_block_and_name_borg_still_makes_a_small_bac
         place = Place(tmp_path / "place", drive.mount_point, job=JOB)
         (place.source / "file").write_text("content")
         assert place.run().outcome is Outcome.SUCCESS
-        fill(drive.mount_point)
+        drive.fill()
         (place.source / "file").write_text("changed")
         result = place.run()
         assert result.outcome is Outcome.SUCCESS, "\n".join(place.log)
         assert not (place.job_folder / "reserve").exists()
     finally:
         drive.close()
-
-
-def fill(top: Path) -> None:
-    """Take every name, and every block that is not root's own."""
-    (top / "names").mkdir()
-    with suppress(OSError):
-        for number in range(1 << 20):
-            (top / f"names/{number}").touch()
-    room = os.statvfs(top)
-    with (top / "names/0").open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
