@@ -57,6 +57,11 @@ def still_encrypted(
     return "pam_mount" if row is None and _at_login(home, pam_mount) else None
 
 
+def of_homed(home: Path) -> bool:
+    """Does systemd-homed open it? Such a home carries its owner's record (systemd.io/HOME_DIRECTORY)."""
+    return (home / ".identity").is_file()
+
+
 def _mounted(home: Path, rows: Sequence[MountRow] | None) -> MountRow | None:
     """What is mounted at the home itself, the last where there are several."""
     found = parse(Path(MOUNTINFO).read_bytes()).rows if rows is None else rows

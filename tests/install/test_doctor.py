@@ -154,6 +154,16 @@ def repository(*, exported: bool) -> Change:
     return made
 
 
+def homed(lingers: str) -> Change:
+    """A home of systemd-homed, whose user lingers or not."""
+
+    def made(facts: Facts) -> Facts:
+        (facts.place.paths.home / ".identity").touch()
+        return answering("loginctl", Answered(0, f"Linger={lingers}\n"))(facts)
+
+    return made
+
+
 RECENT, OLD = "2027-01-14T08:00:00+00:00", "2026-12-01T08:00:00+00:00"
 
 
@@ -183,6 +193,9 @@ RECENT, OLD = "2027-01-14T08:00:00+00:00", "2026-12-01T08:00:00+00:00"
         (checks.at_login, hooked, "home", "ok"),
         (checks.linger, answering("loginctl", Answered(0, "Linger=no\n")), "linger", "note"),
         (checks.linger, lambda facts: facts, "linger", "ok"),
+        (checks.linger, without("loginctl"), "linger", "note"),
+        (checks.linger, homed("yes"), "linger", "wrong"),
+        (checks.linger, homed("no"), "linger", "ok"),
         (checks.drives, drive("ready"), "drive", "ok"),
         (checks.drives, drive("waiting"), "drive", "wrong"),
         (checks.drives, drive("refused", enrolled=False), "drive", "wrong"),

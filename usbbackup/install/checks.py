@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
-from usbbackup import __version__
+from usbbackup import __version__, encrypted_home
 from usbbackup.backup.borg.commands import is_supported
 from usbbackup.config import Config, JobConfig
 from usbbackup.ecryptfs.before import forms, unopenable
@@ -159,15 +159,26 @@ def linger(facts: Facts) -> Iterator[Finding]:
     answered = facts.tools.ask("loginctl", "show-user", "--property=Linger", str(os.getuid()))
     on = (
         properties(answered).get("Linger") == "yes"
-        or Path(f"/var/lib/systemd/linger/{_name(facts)}").exists()
+        or Path(f"/var/lib/systemd/linger/{_name(facts)}").is_file()
     )
-    if on:
-        yield Finding("linger", "ok", "your services run from boot on", "drives are noticed without a login")
-    else:
-        why = "on a server nothing is backed up then; on your own desktop that is how it should be"
-        yield Finding(
-            "linger", "note", "your services end when you log out", why, "sudo loginctl enable-linger $USER"
-        )
+    match on, encrypted_home.of_homed(facts.place.paths.home):
+        case (
+            True,
+            True,
+        ):  # seen with systemd 257: its manager keeps `/` for a home
+            what = "your services start at boot, before systemd-homed has opened your home"
+            why = "so nothing in it is known to them, also after you have logged in"
+            yield Finding("linger", "wrong", what, why, "sudo loginctl disable-linger $USER")
+        case True, False:
+            what = "your services run from boot on"
+            yield Finding("linger", "ok", what, "drives are noticed without a login")
+        case False, True:
+            what = "your services run while you are logged in"
+            yield Finding("linger", "ok", what, "systemd-homed opens your home before they start")
+        case _:
+            what = "your services end when you log out"
+            why = "on a server nothing is backed up then; on your own desktop that is how it should be"
+            yield Finding("linger", "note", what, why, "sudo loginctl enable-linger $USER")
 
 
 def _name(facts: Facts) -> str:
