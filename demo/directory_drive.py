@@ -59,6 +59,8 @@ class FakeMountTable:
     def __init__(self) -> None:
         self.rows: list[MountRow] = []
         self.reads = 0
+        self.visited: list[bytes] = []
+        self.on_visit: Callable[[], None] = lambda: None
         self._callbacks: list[Callable[[], None]] = []
 
     def read(self) -> list[MountRow]:
@@ -70,6 +72,11 @@ class FakeMountTable:
         """Hear of every change at once, on the caller's own stack."""
         self._callbacks.append(callback)
         return Watch(lambda: self._callbacks.remove(callback))
+
+    def visit(self, mount_point: bytes) -> None:
+        """Somebody opens a directory."""
+        self.visited.append(mount_point)
+        self.on_visit()
 
     def put(self, row: MountRow) -> None:
         """Something is mounted: it comes last, as in the kernel's table."""

@@ -1,15 +1,21 @@
 """Drives that nobody mounts are mounted; those whose work is done are made safe to unplug."""
 
 import asyncio
+import errno
+import os
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from demo.directory_drive import DirectoryDrive, directory_row
 from tests.agent.played import Agent, Play, a_job, run
 from usbbackup.agent.control import Control
 from usbbackup.agent.tree import MONITOR
 from usbbackup.config import DriveConfig, Unlock
+from usbbackup.drives.mounts import MountRow
 from usbbackup.drives.ready import Ejected, Waiting, Why
 from usbbackup.errors import NotNowError, UsageError
 from usbbackup.outcome import Outcome
@@ -105,6 +111,130 @@ def test_a_drive_that_the_user_unmounts_stays_unmounted_until_it_is_plugged_in_a
 
     run(main)
     assert play.disks.asked == ["mount"]
+
+
+def a_stub(drive: DirectoryDrive) -> MountRow:
+    """What waits at the mount point of a drive that is mounted on demand."""
+    row = directory_row(drive.directory, drive.device)
+    return replace(row, devnum=(0, 50), fs_type="autofs", source=b"systemd-1")
+
+
+def mounting(drive: DirectoryDrive, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+    """What opening the stub does: whoever opens it waits until the drive is mounted."""
+
+    def visit() -> None:
+        mounted = threading.Event()
+        loop.call_soon_threadsafe(lambda: (drive.mount(), mounted.set()))
+        assert mounted.wait(20)
+
+    return visit
+
+
+def test_a_drive_that_is_mounted_on_demand_is_opened_once_for_each_stay(tmp_path: Path) -> None:
+    play = Play(tmp_path, a_job(), drives=entry())
+    drive = play.a_drive()
+    play.mounts.put(a_stub(drive))
+
+    async def main() -> None:
+        play.mounts.on_visit = mounting(drive, asyncio.get_running_loop())
+        async with play.agent() as agent:
+            drive.plug(mount=False)
+            await agent.busy()
+            play.clock.pass_by(10)
+            await a_good_run(agent)
+            drive.unmount()  # its time of being idle is over, or the user has unmounted it
+            await agent.busy()
+            play.clock.pass_by(3600)
+            await agent.busy()
+            assert len(play.mounts.visited) == 1
+            drive.pull()
+            await agent.busy()
+            drive.plug(mount=False)
+            await agent.busy()
+            play.clock.pass_by(10)
+            await a_good_run(agent)
+
+    run(main)
+    assert play.mounts.visited == [os.fsencode(drive.directory)] * 2
+    assert play.disks.asked == []
+    assert [verdict for verdict, _ in done_with(play)] == ["mounted"] * 2
+
+
+def test_a_mount_point_that_mounts_nothing_when_opened_is_the_reason_to_wait(tmp_path: Path) -> None:
+    play = Play(tmp_path, a_job(), drives=entry())
+    drive = play.a_drive()
+    play.mounts.put(a_stub(drive))
+
+    def refuse() -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    play.mounts.on_visit = refuse
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug(mount=False)
+            await agent.busy()
+            play.clock.pass_by(10)
+            await agent.busy()
+            waiting = await decision(agent)
+            assert isinstance(waiting, Waiting)
+            assert waiting.reason.endswith("did not mount the drive: No such device.")
+
+    run(main)
+    assert play.disks.asked == []
+
+
+def test_where_another_drive_is_mounted_on_demand_now_udisks_is_asked(tmp_path: Path) -> None:
+    play = Play(tmp_path, a_job(), drives=entry())
+    drive = play.a_drive()
+    play.mounts.put(a_stub(drive))
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug(mount=False)
+            await agent.busy()
+            play.clock.pass_by(10)
+            await a_good_run(agent)
+
+    run(main)
+    assert (len(play.mounts.visited), play.disks.asked) == (1, ["mount"])
+
+
+@pytest.mark.parametrize(("mount", "enrolled"), [("wait", True), ("auto", False)])
+def test_only_mount_points_of_drives_that_may_be_used_are_opened(
+    tmp_path: Path, mount: str, enrolled: bool
+) -> None:
+    play = Play(tmp_path, a_job(), drives=entry(mount=mount))
+    drive = play.a_drive(enrolled=enrolled)
+    play.mounts.put(a_stub(drive))
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug(mount=False)
+            await agent.busy()
+            play.clock.pass_by(60)
+            await agent.busy()
+
+    run(main)
+    assert play.mounts.visited == []
+
+
+def test_where_a_drive_was_mounted_is_remembered_when_it_leaves(tmp_path: Path) -> None:
+    play = Play(tmp_path, a_job(), drives=entry())
+    drive = play.a_drive()
+    elsewhere = tmp_path / "elsewhere"
+    drive.directory = drive.directory.rename(elsewhere)
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            await a_good_run(agent)
+            drive.pull()
+            await agent.busy()
+
+    run(main)
+    (record,) = play.world.records.read().values()
+    assert record.mount_point == str(elsewhere)
 
 
 def test_what_keeps_a_drive_from_being_mounted_is_its_reason_to_wait(tmp_path: Path) -> None:

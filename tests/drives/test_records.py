@@ -71,8 +71,8 @@ def test_a_drive_is_forgotten_and_the_others_are_not(records):
 
 def test_being_seen_and_repositories_are_noted_for_enrolled_drives_alone(records):
     records.put(ONE)
-    records.seen(ONE.uuid, 99.0)
-    records.seen("unknown", 99.0)
+    records.seen(ONE.uuid, 99.0, b"/mnt/backup")
+    records.seen("unknown", 99.0, b"/mnt/backup")
     records.repository(ONE.uuid, "home", "1234")
     records.repository(ONE.uuid, "mail", "5678")
     records.repository("unknown", "home", "1234")
@@ -156,7 +156,7 @@ try:
     Records(Path({str(records.path)!r})).repository({ONE.uuid!r}, "home", "1" * 64)
 except NotNowError as error:
     print(error.message)
-Records(Path({str(records.path)!r})).seen({ONE.uuid!r}, 1.0)  # not worth a word
+Records(Path({str(records.path)!r})).seen({ONE.uuid!r}, 1.0, b"/mnt")  # not worth a word
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == f"{records.path} cannot be written: File too large.\n"

@@ -8,7 +8,7 @@ from usbbackup.drives.host import Host
 from usbbackup.drives.marker import Marker
 from usbbackup.drives.mounts import MountRow
 from usbbackup.drives.ready import Refused
-from usbbackup.drives.records import Enrolled, Records
+from usbbackup.drives.records import Enrolled, Records, as_text
 from usbbackup.drives.udev import Device
 from usbbackup.errors import NotAllowedError, NotNowError
 from usbbackup.folders import LayoutError, closing
@@ -40,7 +40,11 @@ def enrol(
             found = _existing(mount) if read_only else _marked(mount, row, host, now, by_label)
     except OSError as error:
         raise NotNowError(f"The drive cannot be enrolled: {error.strerror}.") from error
-    record = msgspec.structs.replace(_record(device, found, host, old, name, now), read_only=read_only)
+    record = msgspec.structs.replace(
+        _record(device, found, host, old, name, now),
+        read_only=read_only,
+        mount_point=as_text(row.mount_point),
+    )
     records.put(record)
     return record
 

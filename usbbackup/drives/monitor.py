@@ -184,8 +184,9 @@ class Monitor(Server):
             known = (_essence(tried.candidate), _essence(self._enrolled(tried)))
             if uuid not in now or _essence(now[uuid]) not in known:
                 del self._tried[uuid]
-                if isinstance(tried.answer, Ready):
-                    self._sights.records.seen(uuid, self._sights.clock.now())
+                row = tried.candidate.row
+                if isinstance(tried.answer, Ready) and row is not None:
+                    self._sights.records.seen(uuid, self._sights.clock.now(), row.mount_point)
 
     def _enrolled(self, tried: _Tried) -> Verdict:
         """The candidate as it looks from the second time on, where trying has enrolled it."""
@@ -251,5 +252,8 @@ def _essence(verdict: Verdict) -> Verdict:
     if verdict.record is None:
         return verdict
     return replace(
-        verdict, record=structs.replace(verdict.record, repositories={}, last_seen=None, trouble=None)
+        verdict,
+        record=structs.replace(
+            verdict.record, repositories={}, last_seen=None, trouble=None, mount_point=None
+        ),
     )

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from usbbackup.clock import Timer
 from usbbackup.config import Unlock
-from usbbackup.drives import ready
+from usbbackup.drives import automount, ready, remedies
 from usbbackup.drives.eject import eject
 from usbbackup.drives.monitor import Obstacle, Seen
 from usbbackup.drives.ready import Waiting, Why
@@ -16,12 +16,15 @@ from usbbackup.drives.sighting import Sighting, Sights
 from usbbackup.drives.udev import Device
 from usbbackup.drives.udisks import BusyError, Disks
 from usbbackup.errors import NotNowError, UsbbackupError
+from usbbackup.offload import in_thread
 from usbbackup.otp import NO_REPLY, Continue, ExitedError, Sender, Server, Target, call, cast, reply
 from usbbackup.outcome import Stop
 from usbbackup.passcommand import NoSecret, passphrase
 from usbbackup.programs import Programs
+from usbbackup.text import safe
 
 MOUNTER = "mounter"
+VISIT_SECONDS = 60.0  # a mount point that answers later than this mounts nothing
 PATIENCE = 10.0  # seconds that everybody else has to mount a drive
 RETRIES = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)  # seconds between attempts to let go of a busy drive
 
@@ -202,11 +205,31 @@ class Mounter(Server):
         if (device := sighting.verdict.device) is None:
             return
         try:
+            if await self._automounted(sighting, device):
+                return
             await self._hands.disks.mount(device)
         except NotNowError as error:
             self._stands_in_the_way(sighting, error)
         else:
             self._tell(sighting, "mounted", "UDisks2 was asked to mount it, since nobody else had.")
+
+    async def _automounted(self, sighting: Sighting, device: Device) -> bool:
+        """Open the mount point that waits for it, once; was it mounted by that? Raises NotNowError."""
+        mounts, lookups = self._hands.mounts, self._hands.lookups
+        place = automount.awaiting(sighting.verdict.record, mounts.read())
+        if place is None:
+            return False
+        try:
+            async with asyncio.timeout(VISIT_SECONDS):
+                await in_thread(mounts.visit, place)
+        except OSError as error:  # also a TimeoutError
+            how = error.strerror or f"no answer within {VISIT_SECONDS:.0f} s"
+            reason = f"Opening {safe(place)}, where it is mounted on demand, did not mount the drive: {how}."
+            raise NotNowError(reason, remedies.mount(device)) from error
+        if not ready.mount_rows(device, mounts.read(), lookups):
+            return False  # something else is mounted there by now
+        self._tell(sighting, "mounted", f"It was mounted by opening {safe(place)}, which waited for that.")
+        return True
 
     async def _unlock(self, sighting: Sighting, how: Unlock) -> None:
         hands, container = self._hands, sighting.verdict.device

@@ -23,6 +23,10 @@ class MountTable(Protocol):
         """Call back on the event loop after each change. Watch first, then read, or a mount is missed."""
         ...
 
+    def visit(self, mount_point: bytes) -> None:
+        """Open a directory, so that whoever mounts there on demand does so. Blocks; raises OSError."""
+        ...
+
 
 class KernelMountTable:
     """The mount table of this process."""
@@ -61,3 +65,7 @@ class KernelMountTable:
 
         loop.add_reader(changes.fileno(), changed)
         return Watch(close)
+
+    def visit(self, mount_point: bytes) -> None:
+        """Open a directory; looking at it, or opening it with O_PATH, would mount nothing (open(2))."""
+        os.close(os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))

@@ -32,6 +32,7 @@ class Enrolled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repositories: dict[str, str] = {}  # job -> id of its borg repository
     last_seen: float | None = None
     trouble: str | None = None  # why it took no data when it was last here, a sentence
+    mount_point: str | None = None  # where it was mounted last, if that is UTF-8
     ejected: str | None = None  # the stay (`stay`) in which it was made safe to unplug
 
 
@@ -42,6 +43,14 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Version(Struct):
     version: int
+
+
+def as_text(path: bytes) -> str | None:
+    """A path as JSON can hold it; None where it cannot."""
+    try:
+        return path.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 class Records:
@@ -71,10 +80,11 @@ class Records:
         """Forget a drive; nothing on the drive changes."""
         self._change(lambda records: {key: record for key, record in records.items() if key != uuid})
 
-    def seen(self, uuid: str, now: float) -> None:
-        """Note that a drive was plugged in and fit until now; let be where it cannot be written."""
+    def seen(self, uuid: str, now: float, mount_point: bytes) -> None:
+        """Note that a drive was plugged in and fit until now, and where; let be if it cannot be written."""
+        new = {"last_seen": now, "trouble": None, "mount_point": as_text(mount_point)}
         with suppress(NotNowError):
-            self._replace(uuid, lambda record: msgspec.structs.replace(record, last_seen=now, trouble=None))
+            self._replace(uuid, lambda record: msgspec.structs.replace(record, **new))
 
     def troubled(self, uuid: str, reason: str) -> None:
         """Note that a drive is here and takes no data; let be where it cannot be written."""
