@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 
-from usbbackup.agent import daemon, desk, enrolling, shelves
+from usbbackup.agent import daemon, desk, due, enrolling, shelves
 from usbbackup.agent.control import Control
 from usbbackup.agent.desk import Answer
 from usbbackup.agent.glance import NO_JOBS, picture
@@ -17,31 +17,57 @@ from usbbackup.drives.mounter import ejected
 from usbbackup.drives.sighting import Sighting
 from usbbackup.errors import ConfigError, NotNowError
 from usbbackup.otp import start, stop
+from usbbackup.outcome import Outcome
 from usbbackup.paths import Paths
 
 
-def runs(world: World, parameters: Answer, tell: Callable[[Answer], None]) -> None:
+def runs(world: World, parameters: Answer, tell: Callable[[Answer], None]) -> list[str]:
     """Do what `Start` does of a running agent, and wait for the end. Raises what it would answer.
+
+    Returns what became of the drives that the configuration says to let go of, a sentence each.
 
     Raises NotNowError where this process is told to end meanwhile, after its runs have ended in order.
     """
     with only_errors(), the_only_agent(world.paths):  # how runs go is told by `tell`
         try:
-            asyncio.run(_runs(world, parameters, tell))
+            return asyncio.run(_runs(world, parameters, tell))
         except asyncio.CancelledError:
             raise NotNowError("told to stop", "the next backup goes on from there") from None
 
 
-async def _runs(world: World, parameters: Answer, tell: Callable[[Answer], None]) -> None:
+async def _runs(world: World, parameters: Answer, tell: Callable[[Answer], None]) -> list[str]:
     _end_with_the_process()
+    ends: dict[str, list[Outcome]] = {}
     root = await start(tree(world, scheduled=False, listening=False), name="usbbackup")
     try:
         control = Control(world, world.registry.via(MONITOR))
         answers: AsyncIterator[Answer] = control.start(parameters | {"wait": True})
         async for answer in answers:
-            tell(answer["event"])
+            event = answer["event"]
+            tell(event)
+            if event["event"] == "ended" and not parameters["dry_run"]:
+                ends.setdefault(event["drive"], []).append(event["outcome"])
     finally:
         await stop(root, "shutdown")
+    try:
+        seen = picture(world).sightings
+        return [await _let_go(world, sighting) for sighting in seen if _is_done(sighting, ends)]
+    finally:
+        await world.close()
+
+
+def _is_done(sighting: Sighting, ends: Mapping[str, list[Outcome]]) -> bool:
+    return sighting.verdict.drive.after != "keep" and due.is_done(ends.get(sighting.uuid, []))
+
+
+async def _let_go(world: World, sighting: Sighting) -> str:
+    """Do what the drive's `after` says, as the agent does; tried once, since the user is there."""
+    try:
+        power_off = sighting.verdict.drive.after == "power-off"
+        told = await ejected(sighting, world, power_off=power_off, lock=False)
+    except NotNowError as error:
+        told = " ".join(filter(None, (error.message, error.hint)))
+    return f"drive '{sighting.name}': {told}"
 
 
 def _end_with_the_process() -> None:

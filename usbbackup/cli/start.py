@@ -8,6 +8,7 @@ from usbbackup.cli import shown
 from usbbackup.cli.asked import Answer, reached
 from usbbackup.errors import NoAgentError, NotNowError
 from usbbackup.outcome import Outcome
+from usbbackup.text import safe
 from usbbackup.varlink import PATIENCE
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def _here(wanted: Answer, teller: shown.Teller, terminal: "Terminal") -> None:
 
     world = daemon.real_world(terminal.env)
     teller.remark("no agent runs: the work is done by this command")
-    once.runs(world, wanted, teller.tell)
+    for sentence in once.runs(world, wanted, teller.tell):
+        teller.remark(safe(sentence))
 
 
 def _there(agent: "Client", wanted: Answer, teller: shown.Teller) -> None:
