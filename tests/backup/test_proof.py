@@ -163,14 +163,14 @@ def test_a_number_that_is_used_again_is_another_file(place: Place) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_drill_restores_and_compares(engine: str) -> None:
     with filled(engine) as place:
-        cache = place.top / "home/cache"
+        private = place.top / "home/drills/here"
 
         async def drilled(snapshot) -> Proof:
-            return await proof.drill(snapshot, 10, cache, nothing)
+            return await proof.drill(snapshot, 10, private, nothing)
 
         found = Shelf(place).with_snapshot(drilled)
         assert (found.files, found.flaws) == (4, [])
-        assert list(cache.iterdir()) == []
+        assert not private.exists()
         if engine == "rsync":
             spoil(place.stored() / "deep/other")
             (flaw,) = Shelf(place).with_snapshot(drilled).flaws
@@ -182,9 +182,24 @@ def test_a_drill_compares_with_what_is_known(place: Place) -> None:
     (place.source / "deep/other").unlink()
 
     async def drilled(snapshot) -> Proof:
-        return await proof.drill(snapshot, 10, place.top / "home", nothing, lambda entry: b"another")
+        return await proof.drill(snapshot, 10, place.top / "home/drill", nothing, lambda entry: b"another")
 
     assert len(Shelf(place).with_snapshot(drilled).flaws) == 4
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_a_run_that_was_killed_has_restored_is_removed_by_the_next_drill(engine: str) -> None:
+    with filled(engine) as place:
+        place.job = place.with_job(verify=Verify(every=1.0, sample=3))
+        assert place.run(last_proven=None).outcome is Outcome.SUCCESS
+        (drills,) = place.top.rglob("drills")
+        with place.opened() as target:
+            left = drills / f"{target.facts.uuid}+home"
+        (left / "private").mkdir(parents=True)
+        (left / "private/letter").write_text("nobody else's business")
+        (left / "private").chmod(0o000)
+        assert place.run(last_proven=None).outcome is Outcome.SUCCESS
+        assert not left.exists()
 
 
 @needs_borg

@@ -15,6 +15,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 from usbbackup.clock import Clock
@@ -126,6 +127,12 @@ class Work:
     def snapshot(self) -> str:
         """The snapshot's name, `<job>@<time>`; for borg also the archive's."""
         return f"{self.request.job.name}@{self.time}"
+
+    @property
+    def drill(self) -> Path:
+        """Where files are restored to be compared: at home, this drive's and this job's alone."""
+        name = f"{self.request.target.facts.uuid}+{self.request.job.name}"
+        return self.request.paths.cache / "drills" / name.replace("/", "_")
 
     def report(self, phase: Phase, percent: float | None = None, **counts: int | None) -> None:
         """Tell how far the run is; `counts` are `bytes` and `files`."""

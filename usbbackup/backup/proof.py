@@ -4,11 +4,12 @@ import os
 import random
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from usbbackup.backup import removal
 from usbbackup.backup.borg import commands as borg_commands
 from usbbackup.backup.borg.archive import Archive
 from usbbackup.backup.borg.session import Session
@@ -163,28 +164,40 @@ async def _readable(archive: Archive, path: bytes) -> bool:
 async def drill(
     snapshot: Opened,
     sample: int,
-    cache: Path,
+    place: Path,
     check: Check,
     known: Callable[[Entry], bytes | None] = lambda entry: None,
     stop: Stop | None = None,
 ) -> Proof:
-    """Restore files chosen at random to a private directory, and compare them with what is known of them.
+    """Restore files chosen at random to the directory `place`, which is then removed, and compare them.
 
     With their checksum where `known` tells one, and with the original where that has not changed since.
     """
     files = [entry for entry in await entries(snapshot) if entry.kind is Kind.FILE]
-    await in_thread(lambda: cache.mkdir(mode=0o700, parents=True, exist_ok=True))
-    room = shutil.disk_usage(cache).free // _PRIVATE_SHARE
+    await in_thread(lambda: place.parent.mkdir(mode=0o700, parents=True, exist_ok=True))
+    room = shutil.disk_usage(place.parent).free // _PRIVATE_SHARE
     chosen = list[Entry]()
     for entry in random.sample(files, min(sample, len(files))):
         if (room := room - entry.size) >= 0:
             chosen.append(entry)
-    with tempfile.TemporaryDirectory(prefix="drill-", dir=cache) as private:
-        with closing(os.open(private, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as stage:
-            lost = await snapshot.copy([entry.path for entry in chosen], stage, stop=stop) if chosen else ()
-            proof = await in_thread(_compared, chosen, stage, snapshot, check, known)
+    with _empty(place) as stage:
+        lost = await snapshot.copy([entry.path for entry in chosen], stage, stop=stop) if chosen else ()
+        proof = await in_thread(_compared, chosen, stage, snapshot, check, known)
         proof.flaws += [Flaw(f"not restored as it was: {line}") for line in lost if "file system" not in line]
     return proof
+
+
+@contextmanager
+def _empty(place: Path) -> Iterator[int]:
+    """A private directory, empty whatever a drill that was cut off has left there; it goes with the block."""
+    place.mkdir(mode=0o700, exist_ok=True)
+    with closing(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as private:
+        removal.empty(private)
+        try:
+            yield private
+        finally:
+            removal.empty(private)
+    place.rmdir()
 
 
 def _compared(

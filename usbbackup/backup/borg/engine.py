@@ -118,7 +118,7 @@ class Borg:
         archive = Archive(Snapshot(work.snapshot, request.job.name, "borg", None, None), session)
         checked = await verify_archives(session, [archive], request.stop, _CHECK_SECONDS)
         work.check()
-        proof = await drill(archive, sample, request.paths.cache, work.check, stop=request.stop)
+        proof = await drill(archive, sample, work.drill, work.check, stop=request.stop)
         return Proof(proof.files, proof.bytes, 0, [*checked.flaws, *proof.flaws])
 
     async def tidy(self, work: Work) -> None:

@@ -148,8 +148,7 @@ class Rsync:
             await work.blocking(sums.complete, tree, work.check)
             if sample is None:
                 return None
-            place, stop = work.request.paths.cache, work.request.stop
-            return await drill(tree, sample, place, work.check, sums.of, stop)
+            return await drill(tree, sample, work.drill, work.check, sums.of, work.request.stop)
 
     async def tidy(self, work: Work) -> None:
         """Keep what the sources looked like for the next run, and remove the stages of earlier ones."""
