@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from fault_matrix import ENGINES, FAULTS, PHASES, POSSIBLE, Cell, cells
+from fault_matrix import ENGINES, FAULTS, MOMENTS, PHASES, POSSIBLE, Cell, cells, faults
 
 BEGIN, END = "<!-- matrix: written by `make faults` -->", "<!-- end of matrix -->"
 SURVIVED, FELL, NOT_DONE = "ok", "NOT SURVIVED", "not done"
@@ -37,7 +37,7 @@ def read_page(tables: str) -> Done:
         if line.startswith("### "):
             engine = line[4:].partition(":")[0]
         fault, *shown = [word.strip() for word in line.strip("|").split("|")]
-        for phase, word in zip(PHASES, shown, strict=False) if fault in FAULTS else ():
+        for phase, word in zip(PHASES[engine], shown, strict=True) if fault in FAULTS else ():
             if word in (SURVIVED, FELL):
                 done[Cell(fault, phase, engine)] = word == SURVIVED
     return done
@@ -48,19 +48,21 @@ def matrix(done: Done) -> str:
     reasons = list(dict.fromkeys(cell.impossible for cell in cells() if cell.impossible))
     tables = [_table(engine, done, reasons) for engine in ENGINES]
     notes = [f"({number}) {reason}  " for number, reason in enumerate(reasons, 1)]
-    faults = [f"- **{fault}**: {how}" for fault, how in FAULTS.items()]
-    return "\n".join((*faults, "", *tables, *notes))
+    done_to_it = [f"- **{fault}**: {how}" for fault, how in FAULTS.items()]
+    moments = [f"- **{phase}**: {what}" for phase, what in MOMENTS.items()]
+    said = ("", "The moments whose names do not say it:", "", *moments, "")
+    return "\n".join((*done_to_it, *said, *tables, *notes))
 
 
 def _table(engine: str, done: Done, reasons: list[str]) -> str:
-    rows = []
-    for fault in FAULTS:
-        cells = [Cell(fault, phase, engine) for phase in PHASES]
+    rows, phases = [], PHASES[engine]
+    for fault in faults(engine):
+        cells = [Cell(fault, phase, engine) for phase in phases]
         rows.append(_row(fault, [_shown(cell, done, reasons) for cell in cells]))
-    counts = _row("**survived**", [_count(done, engine, phase) for phase in PHASES])
+    counts = _row("**survived**", [_count(done, engine, phase) for phase in phases])
     missing = sum(cell.engine == engine and cell not in done for cell in POSSIBLE)
     title = f"### {engine}: {_count(done, engine)} survived" + (f", {missing} not done" if missing else "")
-    return "\n".join((title, "", _row("", list(PHASES)), "|---" * (len(PHASES) + 1) + "|", *rows, counts, ""))
+    return "\n".join((title, "", _row("", list(phases)), "|---" * (len(phases) + 1) + "|", *rows, counts, ""))
 
 
 def _shown(cell: Cell, done: Done, reasons: list[str]) -> str:

@@ -8,132 +8,38 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent_process import BORG_ANSWERS, Agent, House, until
+from agent_process import BORG_ANSWERS, Agent, until
+from fault_gates import Gate, Hold, Lease
 from fault_matrix import Cell
-from people import Code, Person, settled_in
-from trees import Entry, noise, plant, portrait
+from fault_template import MANY, MOUNTED, Attributes, Portrait, Template, picture, run
+from people import Person
 
 from demo.loop_drive import LoopDrive
 
 GATED_AGENT = Path(__file__).with_name("gated_agent.py")
-MOUNTED = "rw,errors=remount-ro,noinit_itable"
 EXT4_IOC_SHUTDOWN = 0x8004587D  # linux/fs/ext4: takes a u32; 0 writes out what is dirty first
 OURS = (".local/share/usbbackup", ".local/state/usbbackup", ".cache/usbbackup", ".config/borg", ".run")
-MANY = 200  # files that the run to be hit has to copy, one of them large
-
-Portrait = dict[bytes, Entry]
-Attributes = dict[bytes, bytes]
+PRUNING = {"keep": {"last": 1}}
+VERIFYING = {"verify": {"every": "1d", "sample": 5}}
 
 
 @dataclass(frozen=True)
 class HeldBack(Person):
     """A person whose agent stops at a gate."""
 
-    phase: str = ""
-    gate: Path = Path()
+    gate: Gate
 
     def command(self, *command: str | Path) -> tuple[str, ...]:
         """The agent's command line, and any other one, as this person."""
         if command[1:] == ("-m", "usbbackup", "daemon"):
-            command = (command[0], GATED_AGENT, self.phase, self.gate)
+            command = (command[0], GATED_AGENT, self.gate.phase, self.gate.directory)
         return super().command(*command)
-
-
-class Template:
-    """A home and a drive after one good backup, with new files to copy: every cell begins with them."""
-
-    def __init__(self, ground: Path, engine: str) -> None:
-        self.ground, self.engine = ground, engine
-        self.house = House(
-            settled_in(Person(ground / "home", os.geteuid(), os.getegid(), Code())), ground.name[-10:]
-        )
-        self._first_documents()
-        self.house.configure(self.house.job(engine))
-        drive = LoopDrive(ground, name="template", label=self.house.label)
-        try:
-            drive.plug()
-            drive.mount(options=MOUNTED)
-            self.house.done("drives", "enrol")
-            self.house.done("start", "--wait")
-            (self.earlier,) = (snapshot["snapshot"] for snapshot in self.house.snapshots())
-            drive.unmount()
-        finally:
-            drive.pull()
-            until(lambda: not _run("losetup", "-j", drive.image), "the loop device to be free")
-        self.first = picture(self.house.documents)
-        self._more_documents()
-        self.second = picture(self.house.documents)
-        _run("cp", "-a", self.house.person.home, ground / "home.template")
-
-    def _first_documents(self) -> None:
-        documents, owner = self.house.documents, self.house.person.owner
-        plant(documents, owner)
-        os.setxattr(documents / "run.sh", "user.colour", b"green")
-        noise(documents / "letters/large", 1_000_000, owner)
-
-    def _more_documents(self) -> None:
-        documents, owner = self.house.documents, self.house.person.owner
-        (documents / "new").mkdir()
-        for number in range(MANY):
-            noise(self.nth(number), 8_000_000 if number == MANY // 2 - 1 else 6_000, owner)
-        (documents / "note 3.txt").write_text("changed\n")
-        (documents / "note 4.txt").unlink()
-        (documents / "run.sh").chmod(0o700)  # its content is that of before: a link must not take this over
-        (documents / "letters/copy.txt").unlink()  # so that there is one link less to its other name
-
-    def nth(self, number: int) -> Path:
-        """The new files in the order in which both engines come to them."""
-        return self.house.documents / f"new/{number:03}"
-
-    def restore(self) -> None:
-        """The home as it was."""
-        shutil.rmtree(self.house.person.home)
-        _run("cp", "-a", self.ground / "home.template", self.house.person.home)
-
-
-class Lease:
-    """A file that cannot be opened by others (fcntl(2), F_SETLEASE) until it is let go."""
-
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        fcntl.fcntl(self._fd, fcntl.F_SETSIG, signal.SIGURG)  # which nobody minds
-        fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-
-    def reached(self) -> bool:
-        """Does somebody wait for it?"""
-        return fcntl.fcntl(self._fd, fcntl.F_GETLEASE) != fcntl.F_WRLCK
-
-    def open(self) -> bool:
-        """Let go."""
-        fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        os.close(self._fd)
-        return True
-
-
-class Gate:
-    """Where the agent itself holds still; see gated_agent.py."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self._reached, self._go = directory / "reached", directory / "go"
-        os.mkfifo(self._go)
-
-    def reached(self) -> bool:
-        """Does the agent wait?"""
-        return self._reached.exists()
-
-    def open(self) -> bool:
-        """Let it go on; False where it does not listen yet, or any more."""
-        with suppress(OSError):
-            os.close(os.open(self._go, os.O_WRONLY | os.O_NONBLOCK))
-            return True
-        return False
 
 
 class Scene:
@@ -144,6 +50,8 @@ class Scene:
         self.house = template.house
         template.restore()
         self.carrier: LoopDrive | None = None
+        self.gate: Lease | Hold | Gate | None = None
+        self._configure()
         self.drive = self._drive()
         self.bare = self._bare()
         self.strangers = self._strangers()
@@ -153,26 +61,56 @@ class Scene:
     def begin(self) -> None:
         """Plug the drive in, start the agent, and wait until it holds still at the phase."""
         self.plug()
-        phase, _, percent = self.cell.phase.removesuffix(" %").partition(" ")
+        self.gate = self._gate()
         person = self.house.person
-        self.gate: Lease | Gate
-        file = self.template.nth(MANY * int(percent or 0) // 100)
-        if percent and self.cell.engine == "rsync":
-            self.gate = Lease(file)
-        else:
-            directory = self.ground / "gate"
-            self.gate = Gate(directory)
-            if percent:
-                phase += f" {file}"  # borg waits for no lease (O_NONBLOCK), but for its list
-            elif self.cell.fault == "engine killed":
-                phase += " program"
-            person = HeldBack(person.home, person.uid, person.gid, person.code, phase, directory)
+        if isinstance(self.gate, Gate):
+            person = HeldBack(person.home, person.uid, person.gid, person.code, self.gate)
         self.start(person)
-        agent = self.house.agent
-        deadline = time.monotonic() + 60
+        self._wait_at_the_gate()
+        if self.cell.phase == "prune delete":
+            begun, self.gate = self.gate, Hold(self.drive.mount_point, self._is_new_segment())
+            until(begun.open, "borg to begin")
+            self._wait_at_the_gate()
+
+    def _configure(self) -> None:
+        """Have the job do what the cell is about."""
+        more = {"prune": PRUNING, "verify": VERIFYING}.get(self.cell.step, {})
+        self.house.configure(self.house.job(self.template.kind.program, **more))
+        if self.cell.phase == "compare":
+            shutil.rmtree(self.house.person.home / ".cache/usbbackup/manifests")
+
+    def _gate(self) -> Lease | Hold | Gate:
+        point, (step, _, moment) = self.drive.mount_point, self.cell.phase.removesuffix(" %").partition(" ")
+        match step, moment:
+            case "transfer", percent:
+                file = self.template.nth(MANY * int(percent) // 100)
+                if self.template.kind.program == "rsync":
+                    return Lease(file)
+                moment = str(file)  # borg waits for no lease (O_NONBLOCK), but for its list
+            case "clone" | "compare", _:
+                return Hold(point, lambda path: "/snapshots/" in path and path.endswith("/crowd/20"))
+            case "refresh", _:
+                return Hold(point, lambda path: "/incomplete-" in path and path.endswith("/letters"))
+            case "prune", "empty":
+                return Hold(point, lambda path: ".removed/" in path and path.endswith("/letters"))
+            case "verify", "sums":
+                return Hold(point, lambda path: "/snapshots/" in path and path.endswith("/new/100"))
+            case "verify", "drill":
+                moment = "extract" if self.template.kind.program == "borg" else "rsync"
+            case _ if self.cell.fault == "engine killed" and not moment:
+                moment = "program"
+        return Gate(self.ground / "gate", f"{step} {moment}".strip())
+
+    def _is_new_segment(self) -> Callable[[str], bool]:
+        there = {path.name for path in self.drive.mount_point.glob("usbbackup/*/*/*/borg/data/*/*")}
+        return lambda path: "/borg/data/" in path and path.rpartition("/")[2] not in there
+
+    def _wait_at_the_gate(self) -> None:
+        agent, deadline = self.house.agent, time.monotonic() + 60
         while not self.gate.reached():
-            assert agent.process.poll() is None, agent.log.read_text()
-            assert time.monotonic() < deadline, f"{self.cell.phase} is not reached:\n{agent.log.read_text()}"
+            told = f"{self.cell.phase} is not reached:\n{agent.log.read_text()}"
+            assert agent.process.poll() is None, told
+            assert time.monotonic() < deadline, told + self._told()
             time.sleep(0.005)
 
     def start(self, person: Person | None = None) -> None:
@@ -181,16 +119,23 @@ class Scene:
         log = house.person.home / ".run/agent.log"
         house.agents.append(Agent(person or house.person, house.environment, log))
 
-    def plug(self) -> None:
-        """Plug the drive in, which is mounted at once."""
+    def plug(self, look: Callable[[], None] | None = None) -> None:
+        """Plug the drive in, which is mounted at once; `look` at it before it may be written to."""
+        options = MOUNTED[self.template.kind.fs_type]
         self.drive.plug()
-        self.drive.mount(options=MOUNTED)
+        if look is None:
+            self.drive.mount(options=options)
+            return
+        self.drive.mount(options="ro")
+        self.house.wait_for_drive("waiting")
+        look()
+        run("mount", "-o", f"remount,{options}", self.drive.mount_point)
 
     # faults are made of these
 
     def go(self) -> None:
         """Let everything that holds still go on."""
-        if self.house.agent.process.poll() is None or isinstance(self.gate, Lease):
+        if self.house.agent.process.poll() is None or not isinstance(self.gate, Gate):
             until(self.gate.open, "the gate to be opened")
 
     def engines(self) -> set[int]:
@@ -217,6 +162,8 @@ class Scene:
         """Stop the agent and its engines, and wait until they have stopped."""
         pids = self.inhabitants()
         self.signal(signal.SIGSTOP, pids)
+        if isinstance(self.gate, Hold):
+            self.gate.open()  # who waits in there stops when they come back from it
         until(lambda: all(_state(pid) in "TZX" for pid in pids), "everything to stop")
         return pids
 
@@ -260,22 +207,19 @@ class Scene:
         self.freeze()
         if isinstance(self.gate, Lease):
             self.gate.open()
-        home = self.house.person.home
-        cut = home.with_name("home.cut")
-        _run("cp", "-a", home, cut)
-        _run("cp", "--sparse=always", image or self.drive.image, self.ground / "cut.img")
+        self.template.keep_home(self.ground / "home.cut")
+        run("cp", "--sparse=always", image or self.drive.image, self.ground / "cut.img")
         self.signal(signal.SIGKILL, self.inhabitants())
         self.house.agent.process.wait(60)
         until(lambda: not self.inhabitants(), "everything to be dead")
         self.take_away()
-        shutil.rmtree(home)
-        cut.rename(home)
+        self.template.restore(self.ground / "home.cut")
         (self.ground / "cut.img").rename(self.drive.image)
 
     def take_away(self) -> None:
         """Pull the drive, and wait until nothing keeps its file system alive."""
         self.drive.pull()
-        until(lambda: not _run("losetup", "-j", self.drive.image), "the loop device to be free")
+        until(lambda: not run("losetup", "-j", self.drive.image), "the loop device to be free")
 
     # what has to be true afterwards
 
@@ -292,14 +236,31 @@ class Scene:
         assert self._bare() == self.bare
         assert self._strangers() == self.strangers
 
-    def check_snapshots(self, complete: int) -> None:
-        """The first snapshot is as it was made, all later ones that are listed are the documents of now."""
+    def check_snapshots(self) -> list[str]:
+        """Those that are listed are what they were when they were made; the source is untouched."""
         snapshots = self.house.snapshots()
-        assert len(snapshots) == complete
-        assert snapshots[0]["snapshot"] == self.template.earlier
-        assert self._kept(snapshots[0]) == self.template.first
-        assert all(self._kept(snapshot) == self.template.second for snapshot in snapshots[1:])
+        assert snapshots
+        for snapshot in snapshots:
+            is_first = snapshot["snapshot"] == self.template.earlier
+            assert self._kept(snapshot) == (self.template.first if is_first else self.template.second)
         assert picture(self.house.documents) == self.template.second
+        return [snapshot["snapshot"] for snapshot in snapshots]
+
+    def check_all_is_done(self, last: dict[str, Any]) -> None:
+        """After this run nothing is missing, and nothing is left that was in the way."""
+        names = self.check_snapshots()
+        assert names[-1] == last["snapshot"]
+        assert len(names) == 1 if self.cell.step == "prune" else names[0] == self.template.earlier
+        (job,) = self.drive.mount_point.glob(f"usbbackup/*/*/{last['job']}")
+        assert not [*job.glob("incomplete-*"), *job.glob("borg/lock.exclusive")]
+        assert not [*(self.house.person.home / ".cache/usbbackup").glob("drills/*")]
+        if self.cell.step == "verify":
+            (proven,) = (state["last_proven"] for state in self.house.json("status")["jobs"][0]["drives"])
+            assert proven is not None
+
+    def _told(self) -> str:
+        """The log of the last run."""
+        return self.house.done("history", self.house.runs()[-1]["run"])
 
     def _kept(self, snapshot: dict[str, Any]) -> tuple[Portrait, Attributes]:
         inside = self.house.documents.relative_to("/")
@@ -309,7 +270,8 @@ class Scene:
         with tempfile.TemporaryDirectory(dir=self.ground) as place:
             # With a home of its own, so that the agent's borg does not learn anything here.
             environment = {**self.house.environment, **BORG_ANSWERS, "HOME": f"{place}/home"}
-            extract = ("borg", "extract", "--numeric-ids", f"{repository}::{snapshot['snapshot']}")
+            archive = f"{repository}::{snapshot['snapshot']}"
+            extract = ("borg", "extract", "--bypass-lock", "--numeric-ids", archive)
             subprocess.run(extract, cwd=place, env=environment, stdin=subprocess.DEVNULL, check=True)
             return picture(Path(place) / inside)
 
@@ -319,8 +281,8 @@ class Scene:
             self.carrier = LoopDrive(self.ground, name="carrier", size=160 << 20)
             self.carrier.plug()
             directory = self.carrier.mount()
-        _run("cp", "--sparse=always", self.template.ground / "template.img", directory / "drive.img")
-        drive = LoopDrive(directory, name="drive")
+        run("cp", "--sparse=always", self.template.ground / "template.img", directory / "drive.img")
+        drive = LoopDrive(directory, name="drive", fs_type=self.template.kind.fs_type)
         drive.mount_point = self.ground / "drive.mounted"
         drive.mount_point.mkdir()
         return drive
@@ -339,6 +301,8 @@ class Scene:
 
     def close(self) -> None:
         """Take all away."""
+        if isinstance(self.gate, Lease | Hold):
+            self.gate.open()
         self.signal(signal.SIGCONT, self.inhabitants())
         for agent in self.house.agents:
             agent.process.kill()
@@ -347,31 +311,6 @@ class Scene:
         self.drive.close()
         if self.carrier is not None:
             self.carrier.close()
-
-
-@contextmanager
-def shared(ground: Path) -> Iterator[Path]:
-    """A directory below which whatever is unmounted is unmounted everywhere.
-
-    A container that begins meanwhile has a copy of all mounts, and would keep a drive alive while it runs.
-    """
-    _run("mount", "--bind", ground, ground)
-    try:
-        _run("mount", "--make-shared", ground)
-        yield ground
-    finally:
-        _run("umount", "-l", ground)
-
-
-def picture(top: Path) -> tuple[Portrait, Attributes]:
-    """All of a tree that a backup has to keep."""
-    attributes = {}
-    for path in top.rglob("*"):
-        names = os.listxattr(path, follow_symlinks=False)
-        for name in names:
-            key = os.fsencode(path.relative_to(top)) + b"\0" + os.fsencode(name)
-            attributes[key] = os.getxattr(path, name, follow_symlinks=False)
-    return portrait(top), attributes
 
 
 def _is_ours(path: str) -> bool:
@@ -383,9 +322,3 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
     except OSError:
         return "X"
-
-
-def _run(*command: str | Path) -> str:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout.strip()

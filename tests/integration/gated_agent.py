@@ -4,14 +4,15 @@ gated_agent.py PHASE DIRECTORY
 
 Before it enters that phase it makes DIRECTORY/reached, and does nothing at all until somebody has opened the
 pipe DIRECTORY/go and closed it again. The phase `record` is the moment between the last look at the drive and
-the entry in the history. `publish program` is the phase `publish`, when its first program is about to begin;
-`transfer /PATH` is the moment before a program is handed this path on its list.
+the entry in the history. `publish program` is the phase `publish`, when its first program is about to begin,
+and `prune delete` when the first program with this word among its arguments is; `transfer /PATH` is the
+moment before a program is handed this path on its list.
 """
 
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,9 +45,9 @@ class Gate(logging.Handler):
         if self._phase == "record" and ": success: " in record.getMessage():
             self.hold()
 
-    def start(self) -> None:
+    def start(self, argv: Sequence[str | bytes]) -> None:
         """Of the programs: one is held back until it is told to go."""
-        if self._in_phase and self._moment == "program":
+        if self._in_phase and self._moment in ("program", *map(os.fsdecode, argv)):
             self.hold()
 
     def list(self, feed: Feed | None) -> Feed | None:
@@ -94,7 +95,7 @@ class Gated:
         def started(pid: int, ticks: int) -> None:
             if on_start is not None:
                 on_start(pid, ticks)
-            self._gate.start()
+            self._gate.start(program.argv)
 
         listed = replace(program, stdin=self._gate.list(program.stdin))
         return await self._programs.run(listed, on_start=started, **more)
