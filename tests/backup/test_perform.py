@@ -15,6 +15,7 @@ from runs import ROOT, Place, everything
 
 from usbbackup.backup import snapshots
 from usbbackup.backup.engine import Over, unless
+from usbbackup.config import Verify
 from usbbackup.outcome import Outcome, Phase, Progress, Stop
 from usbbackup.programs import Program
 
@@ -116,6 +117,32 @@ def test_errors_of_the_drive_are_told_in_a_sentence(place: Place, number: int, w
     assert "'stick'" in result.message
     assert words in result.message
     assert place.stages()[0].endswith(".synced"), "what was copied is kept"
+
+
+@pytest.mark.parametrize(
+    ("number", "pulled", "outcome"),
+    [
+        (errno.EIO, False, Outcome.WARNING),
+        (errno.EIO, True, Outcome.SUCCESS),
+        (errno.ENOSPC, False, Outcome.SUCCESS),
+    ],
+    ids=["it cannot be read", "it was pulled", "it is full"],
+)
+def test_a_drive_that_cannot_be_read_while_its_files_are_proven_is_told_of(
+    place: Place, number: int, pulled: bool, outcome: Outcome
+) -> None:
+    """A pulled one cannot either: that says nothing of the snapshot."""
+    place.job = place.with_job(verify=Verify(every=1.0, sample=1))
+
+    def report(progress: Progress) -> None:
+        if progress.phase is Phase.VERIFY and place.drive is not None:
+            place.drive.reason = "The drive was unmounted." if pulled else None
+            raise OSError(number, os.strerror(number))
+
+    result = place.run(report=report)
+    assert result.outcome is outcome
+    assert ("the drive could not be read: Input/output error" in result.notes) == (outcome is Outcome.WARNING)
+    assert len(place.snapshots()) == 1
 
 
 def test_waiting_ends_with_the_wish_to_stop() -> None:

@@ -143,6 +143,8 @@ class Cell:
                 return "success"
             case "agent killed" | "power cut" | "drive of before", _:
                 return "interrupted"  # also when all was done but the entry in the history
+            case "I/O errors", "verify sums":
+                return "warning"  # the snapshot is there, and cannot be read
             case _ if self.step in ("prune", "verify", "record"):
                 return "success"  # the snapshot is good, whatever becomes of what comes after it
             case "agent stopped", "publish" if self.engine != "borg":

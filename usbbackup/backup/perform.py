@@ -1,5 +1,6 @@
 """One whole run, from the first look at the drive to its one result."""
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -10,11 +11,12 @@ from usbbackup.backup import catalogue, command, hooks, layout
 from usbbackup.backup.borg.engine import Borg
 from usbbackup.backup.engine import Copied, Engine, Over, Request, Work, failed, gone, unless
 from usbbackup.backup.manifest import Manifest
+from usbbackup.backup.proof import Flaw, Proof
 from usbbackup.backup.prune import prune
 from usbbackup.backup.rsync.engine import Rsync
 from usbbackup.backup.rsync.mirror import Mirror
 from usbbackup.backup.survey import Survey
-from usbbackup.backup.trouble import explained
+from usbbackup.backup.trouble import explained, parting
 from usbbackup.errors import UsbbackupError
 from usbbackup.folders import closing, make_folder, open_folder
 from usbbackup.offload import in_thread
@@ -144,12 +146,7 @@ async def _proven(work: Work, engine: Engine, result: Result) -> Result:
     if wish is None:
         return result
     due = request.last_proven is None or request.clock.now() - request.last_proven >= wish.every
-    try:
-        work.enter(Phase.VERIFY)
-        proof = await engine.prove(work, wish.sample if due else None)
-    except (Over, OSError, UsbbackupError) as trouble:
-        request.log(f"nothing was proven, the next run tries again: {trouble}")
-        return result
+    proof = await _proof(work, engine, wish.sample if due else None)
     if proof is None:
         return result
     if not proof.flaws:
@@ -163,6 +160,18 @@ async def _proven(work: Work, engine: Engine, result: Result) -> Result:
         hint=f"the drive may be failing; which they are: usbbackup history {request.run}",
         notes=(*result.notes, *(flaw.sentence for flaw in proof.flaws)),
     )
+
+
+async def _proof(work: Work, engine: Engine, sample: int | None) -> Proof | None:
+    """None where there was nothing to compare, or it could not be; a drive that cannot be read is a flaw."""
+    try:
+        work.enter(Phase.VERIFY)
+        return await engine.prove(work, sample)
+    except (Over, OSError, UsbbackupError) as trouble:
+        work.request.log(f"nothing was proven, the next run tries again: {trouble}")
+        if isinstance(trouble, OSError) and trouble.errno == errno.EIO and not await parting(work.request):
+            return Proof(flaws=[Flaw(f"the drive could not be read: {trouble.strerror}")])
+        return None
 
 
 async def _tidied(work: Work, engine: Engine) -> None:

@@ -38,13 +38,20 @@ def _of_the_drive(request: Request, error: OSError) -> Result:
 
 
 async def _unless_pulled(request: Request, result: Result) -> Result:
+    return await parting(request) or result
+
+
+async def parting(request: Request) -> Result | None:
+    """How the run ends because its drive turns out to be gone, or because it was asked to; else None.
+
+    It waits for as long as the kernel takes to tell that a drive was pulled.
+    """
     if request.target.still_there() is None:
         await _news(request)
     if request.stop:
         return request.stop.result()
-    if (reason := request.target.still_there()) is not None:
-        return gone(reason).result
-    return result
+    reason = request.target.still_there()
+    return None if reason is None else gone(reason).result
 
 
 async def _news(request: Request) -> None:
