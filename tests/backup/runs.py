@@ -181,4 +181,5 @@ def _content(path: Path, mode: int) -> str | None:
 
 def _attributes(path: Path) -> dict[str, bytes]:
     names = os.listxattr(path, follow_symlinks=False)
+    names = [name for name in names if not name.startswith("trusted.SGI_ACL_")]  # of XFS: the lists again
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in names}

@@ -17,15 +17,13 @@ Everything = dict[str, tuple[object, ...]]
 BY_MANIFEST, BY_RSYNC = "by the manifest", "by rsync"
 
 
-def planted(
-    folder: Path, seed: int, drive: Path | None = None, *, acls: bool = True, pipes: bool = True
-) -> tuple[Place, Wild]:
+def planted(folder: Path, seed: int, drive: Path | None = None, *, pipes: bool = True) -> tuple[Place, Wild]:
     """A source that has grown at random, and a drive.
 
     Without pipes for changes during runs: rsync waits minutes for a file that has become one.
     """
     place = Place(folder, drive)
-    wild = Wild(random.Random(seed), place.source, acls, pipes)  # noqa: S311 - no secret
+    wild = Wild(random.Random(seed), place.source, pipes)  # noqa: S311 - no secret
     (place.source / "first").write_text("first")
     wild.grow(25)
     return place, wild

@@ -37,7 +37,6 @@ class Wild:
 
     dice: random.Random
     top: Path
-    acls: bool = True
     pipes: bool = True
 
     def grow(self, count: int) -> None:
@@ -138,8 +137,6 @@ class Wild:
 
         With user::rwx for who is not root, and would be locked out of directories.
         """
-        if not self.acls:
-            raise OSError(errno.ENOTSUP, "not wanted")
         entries = (
             (1, 6 if ROOT else 7, -1),
             (2, 4, 1234),

@@ -25,7 +25,7 @@ from usbbackup.ecryptfs.listing import Damaged, Listed
 from usbbackup.ecryptfs.lower import Wanted
 from usbbackup.ecryptfs.passphrase import Keys
 from usbbackup.errors import NotNowError, UsageError
-from usbbackup.folders import closing, make_folder
+from usbbackup.folders import closing, make_folder, names_in
 from usbbackup.text import safe
 
 _STAGE = ".usbbackup-recover-home-"
@@ -101,7 +101,7 @@ class InArchive:
         """A copy beside what is recovered; it stays where that fails, and is gone on from."""
         name = self._stage_name()
         with closing(directory.made(to)) as target:
-            for old in os.listdir(target):  # noqa: PTH208 - by descriptor
+            for old in names_in(target):
                 if old.startswith(_STAGE) and old != name:
                     with suppress(NotNowError):
                         _remove(target, old)

@@ -20,7 +20,7 @@ from usbbackup.backup.entry import Entry, Kind
 from usbbackup.backup.opened import Moved, Opened, entries
 from usbbackup.backup.plan import Act, Plan, Top, plan
 from usbbackup.errors import NotAllowedError, NotNowError
-from usbbackup.folders import closing, make_folder, open_below
+from usbbackup.folders import closing, make_folder, names_in, open_below
 from usbbackup.offload import in_thread
 from usbbackup.outcome import Stop
 from usbbackup.text import human_bytes, safe
@@ -85,7 +85,7 @@ def _stage(anchor: int, mark: str) -> Iterator[int]:
     """The private directory of this restore; it stays where the block fails, and is gone on from."""
     same = PREFIX + hashlib.blake2b(mark.encode(), digest_size=4).hexdigest()
     name = f"{same}-{kernel.boot_id()[:8]}"  # before the last boot, data may be missing that should be there
-    for old in os.listdir(anchor):
+    for old in names_in(anchor):
         if old.startswith(same) and old != name:
             _remove(anchor, old)
     try:

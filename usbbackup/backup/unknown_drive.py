@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from usbbackup.backup import layout
-from usbbackup.folders import LayoutError, closing
+from usbbackup.folders import LayoutError, closing, names_in
 
 _TOP = "usbbackup"
 _DEPTH = 3  # <host>-<id>/<user>/<job>
@@ -30,5 +30,5 @@ def _newest(folder: Path, depth: int) -> Iterator[Path]:
             if times := layout.published(fd):
                 yield folder / layout.SNAPSHOTS / times[-1]
             return
-        for name in os.listdir(fd):  # noqa: PTH208 - by descriptor
+        for name in names_in(fd):
             yield from _newest(folder / name, depth - 1)

@@ -16,7 +16,7 @@ from usbbackup.drives import remedies
 from usbbackup.drives.host import Host, group_name, login_name
 from usbbackup.drives.mounts import MountRow
 from usbbackup.errors import NotNowError
-from usbbackup.folders import LayoutError, closing, make_folder, open_folder
+from usbbackup.folders import LayoutError, closing, make_folder, names_in, open_folder
 from usbbackup.text import safe
 
 TOP = "usbbackup"
@@ -65,12 +65,12 @@ def open_user_folder(top: int, host: Host) -> int:
 def user_folders(top: int) -> list[tuple[str, str]]:
     """Machine and user of every folder on the drive that this process may read, whoever's it is."""
     found = []
-    for machine in sorted(os.listdir(top)):
+    for machine in sorted(names_in(top)):
         with (
             suppress(FileNotFoundError, PermissionError, LayoutError),
             closing(open_folder(top, machine)) as fd,
         ):
-            for user in sorted(os.listdir(fd)):  # noqa: PTH208 - by descriptor
+            for user in sorted(names_in(fd)):
                 if _may_read(fd, user):
                     found.append((machine, user))
     return found
@@ -111,7 +111,7 @@ def make_user_folder(top: int, host: Host, row: MountRow) -> int:
 
 def _host_folder(top: int, host: Host) -> str | None:
     """The machine's folder by its id: the host name may have changed since."""
-    found = [entry.name for entry in os.scandir(top) if entry.name.endswith(f"-{host.id}")]
+    found = [name for name in names_in(top) if name.endswith(f"-{host.id}")]
     if host.folder in found or len(found) < 2:
         return host.folder if host.folder in found else next(iter(found), None)
     names = ", ".join(f"'{safe(name)}'" for name in sorted(found)[:5])

@@ -10,7 +10,7 @@ import msgspec
 
 from usbbackup.backup.borg.commands import REPOSITORY, UNFINISHED
 from usbbackup.files import write_atomically
-from usbbackup.folders import closing, open_folder
+from usbbackup.folders import closing, names_in, open_folder
 from usbbackup.kernel import syncfs
 from usbbackup.text import safe
 
@@ -64,7 +64,7 @@ def stand_in(job_fd: int, place: Path) -> Path:
     made = place / REPOSITORY
     made.mkdir()
     with closing(open_folder(job_fd, REPOSITORY)) as repository:
-        for name in filter(_PART.fullmatch, os.listdir(repository)):  # noqa: PTH208 - by descriptor
+        for name in filter(_PART.fullmatch, names_in(repository)):
             (made / name).symlink_to(f"/proc/self/fd/{job_fd}/{REPOSITORY}/{name}")
     return place
 
@@ -100,8 +100,9 @@ def lock_holders(job_fd: int) -> list[str]:
 
 def _exclusive(repository: int) -> list[tuple[str, str]]:
     with contextlib.suppress(FileNotFoundError), closing(open_folder(repository, "lock.exclusive")) as lock:
-        names = os.listdir(lock)  # noqa: PTH208 - of an open directory
-        return [(found["host"], found["pid"]) for name in names if (found := _HOLDER.fullmatch(name))]
+        return [
+            (found["host"], found["pid"]) for name in names_in(lock) if (found := _HOLDER.fullmatch(name))
+        ]
     return []
 
 

@@ -5,7 +5,7 @@ could not even lock its repository, much less make room in it.
 import os
 from contextlib import suppress
 
-from usbbackup.folders import closing, make_folder, open_folder
+from usbbackup.folders import closing, make_folder, names_in, open_folder
 
 RESERVE = "reserve"
 LARGEST = 64 << 20  # bytes
@@ -56,7 +56,7 @@ def _emptied(job_fd: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     with closing(folder):
-        for file in os.listdir(folder):  # noqa: PTH208 - by descriptor
+        for file in names_in(folder):
             os.unlink(file, dir_fd=folder)
     os.rmdir(name, dir_fd=job_fd)
     return True

@@ -46,4 +46,6 @@ def _give(made: int, found: os.stat_result, *, root: bool) -> None:
 def _is_kept(name: str, fitness: Fitness, *, root: bool) -> bool:
     if name in _ACLS:
         return fitness.acls
-    return fitness.xattrs and not name.startswith("system.") and (root or name.startswith("user."))
+    return fitness.xattrs and (
+        name.startswith("user.") or (root and not name.startswith(("system.", "trusted.SGI_ACL_")))
+    )

@@ -2,7 +2,7 @@
 
 rsync runs in the job's directory on the drive, and its destination is relative to that: a path through
 `/proc/.../fd` is not safe, rsync 3.5.0 has been seen to write into `/` when the drive behind it was detached.
-It gets names and no filters: name_list.
+It gets names (name_list), and no filters for them.
 """
 
 import os
@@ -27,6 +27,10 @@ PROGRAM: tuple[bytes, ...] = (
     b"--outbuf=L",
 )
 TELLS_PROGRESS = (b"--info=progress2,stats2,name0",)
+# XFS shows root each access control list once more, as an attribute: where the source has none of that name
+# rsync would remove it, and the list with it. Who filters attributes filters `system.` too (rsync(1), -X).
+_ROOTS_ATTRIBUTES = (b"--filter=-x system.*", b"--filter=-x trusted.SGI_ACL_*")
+_ROOT = os.geteuid() == 0
 _NAMES_CHANGES = (b"--dry-run", b"--out-format=%i %n//%L")  # no path of rsync's has two slashes side by side
 
 
@@ -68,10 +72,10 @@ def _joined(folder: str, below: bytes) -> bytes:
     return os.fsencode(folder) + (b"/" + below if below else b"")
 
 
-def kept(fitness: Fitness) -> tuple[bytes, ...]:
+def kept(fitness: Fitness, *, root: bool = _ROOT) -> tuple[bytes, ...]:
     """As in `-aHAX` without its `-r`, less what the drive cannot keep.
 
-    >>> kept(Fitness())
+    >>> kept(Fitness(), root=False)
     (b'-tlDHpogXA', b'--modify-window=-1')
     """
     letters = (
@@ -84,7 +88,9 @@ def kept(fitness: Fitness) -> tuple[bytes, ...]:
         (b"X", fitness.xattrs),
         (b"A", fitness.acls),
     )
-    return b"-" + b"".join(letter for letter, kept in letters if kept), b"--modify-window=%d" % fitness.window
+    flags = b"-" + b"".join(letter for letter, kept in letters if kept)
+    names = _ROOTS_ATTRIBUTES if root and fitness.xattrs else ()
+    return flags, b"--modify-window=%d" % fitness.window, *names
 
 
 def common(places: Sequence[tuple[bytes, bool]]) -> bytes:

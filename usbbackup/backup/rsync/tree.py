@@ -12,7 +12,7 @@ from usbbackup.backup.entry import Entry, Kind, above, outermost
 from usbbackup.backup.opened import Moved, Snapshot, untouched
 from usbbackup.backup.rsync import restore
 from usbbackup.errors import UsbbackupError
-from usbbackup.folders import closing, open_below, open_folder
+from usbbackup.folders import closing, names_in, open_below, open_folder
 from usbbackup.offload import in_thread
 from usbbackup.outcome import Stop
 from usbbackup.programs import Programs
@@ -97,7 +97,7 @@ class Tree:
             within = path + b"/" if path else b""
             return [
                 _entry(within + name, os.lstat(name, dir_fd=folder), folder, name)
-                for name in map(os.fsencode, os.listdir(folder))  # noqa: PTH208 - by descriptor
+                for name in map(os.fsencode, names_in(folder))
             ]
 
     async def read(self, path: bytes, sink: Sink) -> None:
