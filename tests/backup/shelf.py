@@ -58,11 +58,16 @@ class Shelf:
 
     def with_snapshot(self, use: Callable[[Opened], Awaitable[T]], number: int = -1) -> T:
         """Do something with an open snapshot."""
+        return self.with_snapshots(lambda snapshots: use(snapshots[0]), number)
+
+    def with_snapshots(self, use: Callable[[Sequence[Opened]], Awaitable[T]], *numbers: int) -> T:
+        """Do something with these open snapshots; none: with all."""
 
         async def all_of_it() -> T:
             with self.place.opened() as target, ExitStack() as stack:
-                found = await on(target, self.reader())
-                return await use(await opened(found.snapshots[number], target, self.reader(), stack))
+                there = (await on(target, self.reader())).snapshots
+                wanted = [there[number] for number in numbers] or there
+                return await use([await opened(one, target, self.reader(), stack) for one in wanted])
 
         return asyncio.run(all_of_it())
 

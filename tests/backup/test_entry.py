@@ -98,3 +98,14 @@ def test_other_names_of_a_file_have_its_size_and_content() -> None:
     assert found[0]._replace(path=b"b") == found[1]
     assert found[0].size == 3
     assert found[0].node
+
+
+def test_directories_above_that_nobody_tells_of_are_made_up() -> None:
+    found = sound([entry(b"a/b/c"), entry(b"a", Kind.DIRECTORY)])
+    assert [(one.path, one.kind, one.made_up) for one in found] == [
+        (b"a", Kind.DIRECTORY, False),
+        (b"a/b", Kind.DIRECTORY, True),
+        (b"a/b/c", Kind.FILE, False),
+    ]
+    with pytest.raises(UsbbackupError):
+        sound([entry(b"a/b/c"), entry(b"a", Kind.SYMLINK)])

@@ -52,6 +52,7 @@ class Entry(NamedTuple):
     node: bytes = b""  # names of one file have the same one; empty where it has no other name for certain
     content: bytes = b""  # borg's checksums of it in one; empty where there are none
     room: int = 0  # bytes that it takes at least, where nothing of it is there yet
+    made_up: bool = False  # a directory that the snapshot does not tell of, though it has something in it
 
     @property
     def parent(self) -> bytes:
@@ -115,21 +116,37 @@ def order(entry: Entry) -> list[bytes]:
 def sound(entries: Iterable[Entry]) -> list[Entry]:
     """The entries of a snapshot in order, each proven to have a place of its own below the top.
 
+    borg tells of no directories above what it was asked to keep by hand; these are made up.
+
     Raises UsbbackupError for a snapshot that names a place outside of it, or one behind something that is no
     directory: no backup is made like that, so somebody else made it.
     """
     found: dict[bytes, Entry] = {}
     for entry in sorted(entries, key=order):
-        parts = entry.path.split(b"/")
-        if any(part in (b"", b".", b"..") for part in parts) or b"\0" in entry.path or entry.path in found:
-            raise _hostile(entry.path)
-        if any(path in found and found[path].kind is not Kind.DIRECTORY for path in above(entry.path)):
-            raise _hostile(entry.path)
+        if not is_within(entry.path) or entry.path in found:
+            raise hostile(entry.path)
+        if entry.parent not in found:
+            missing = [path for path in above(entry.path) if path not in found]
+            found |= {
+                path: Entry(path, Kind.DIRECTORY, 0o755, -1, -1, 0, 0, made_up=True) for path in missing
+            }
+        if any(found[path].kind is not Kind.DIRECTORY for path in above(entry.path)):
+            raise hostile(entry.path)
         found[entry.path] = entry
     return list(found.values())
 
 
-def _hostile(path: bytes) -> UsbbackupError:
+def is_within(path: bytes) -> bool:
+    """Is it spelled as the path of something in a snapshot?
+
+    >>> is_within(b"home/d"), is_within(b"home/../d"), is_within(b"/home")
+    (True, False, False)
+    """
+    return b"\0" not in path and not any(part in (b"", b".", b"..") for part in path.split(b"/"))
+
+
+def hostile(path: bytes) -> UsbbackupError:
+    """The error for a snapshot that has such a path."""
     return UsbbackupError(
         f"the snapshot has an entry that would lead out of it: '{safe(path)}'",
         "usbbackup makes no such snapshot; nothing was restored",

@@ -157,7 +157,7 @@ class _Judge:
         if _alike(entry, there):
             self.alike.add(entry.path)
             return Act.SAME
-        leads = bool(self.wanted) and not is_below(entry.path, self.wanted)
+        leads = entry.made_up or (bool(self.wanted) and not is_below(entry.path, self.wanted))
         return Act.ALTER if self.overwrite and not leads else Act.SAME
 
     def _same(self, entry: Entry, name: bytes) -> bool:

@@ -101,7 +101,12 @@ def _stage(anchor: int, mark: str) -> Iterator[int]:
             fcntl.flock(stage, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise NotNowError("the same snapshot is being restored to here", "wait until that ends") from None
-        yield stage
+        try:
+            yield stage
+        except BaseException:
+            with suppress(OSError):  # something is in it, to be gone on from
+                os.rmdir(name, dir_fd=anchor)
+            raise
         removal.empty(stage)
         os.rmdir(name, dir_fd=anchor)
 

@@ -9,7 +9,7 @@ from typing import Any
 from usbbackup.backup.borg import commands
 from usbbackup.backup.borg.log import Moved as BorgMoved
 from usbbackup.backup.borg.session import Answer, Session
-from usbbackup.backup.entry import Entry, Kind, above, is_below
+from usbbackup.backup.entry import Entry, Kind, above, hostile, is_below, is_within
 from usbbackup.backup.opened import Moved, Snapshot, untouched
 from usbbackup.errors import NotNowError, UsbbackupError
 from usbbackup.outcome import Stop
@@ -173,6 +173,8 @@ class Listing:
         if kind is not Kind.SYMLINK and source is not None:
             size, content, room = self._masters.get(source, (size, content, 0))
             node = _bytes(source)
+            if not is_within(node):  # borg would make it another name of a file that lies elsewhere
+                raise hostile(node)
         elif item.get("hardlink_master"):
             node = _bytes(item["path"])
             self._masters[item["path"]] = size, content, room
