@@ -12,10 +12,11 @@ import pytest
 from usbbackup import __version__
 from usbbackup.agent.notifications import DESKTOP_ENTRY
 from usbbackup.cli.main import COMMANDS
+from usbbackup.install import units
 
 PACKAGING = Path(__file__).parent.parent / "packaging"
-FILES = PACKAGING / "desktop"
-ENTRY, ICON, METAINFO = (FILES / f"{DESKTOP_ENTRY}.{ending}" for ending in ("desktop", "svg", "metainfo.xml"))
+ENTRY, ICON = (units.path(name) for name in (units.ENTRY, units.ICON))
+METAINFO = PACKAGING / f"desktop/{DESKTOP_ENTRY}.metainfo.xml"
 
 
 def validated(*command: str | Path) -> str:
@@ -35,7 +36,26 @@ def test_the_entry_is_valid_and_opens_a_command_that_exists() -> None:
     assert program == "usbbackup"
     assert command in COMMANDS
     assert entry["Desktop Entry"]["Terminal"] == "true"
-    assert entry["Desktop Entry"]["Icon"] == ICON.stem
+    assert entry["Desktop Entry"]["Icon"] == ICON.stem == ENTRY.stem == DESKTOP_ENTRY
+
+
+@pytest.mark.parametrize(
+    ("program", "called"),
+    [
+        (("/home/anna/.local/bin/usbbackup",), "/home/anna/.local/bin/usbbackup"),
+        (("/srv/venv/bin/python", "-m", "usbbackup"), "/srv/venv/bin/python -m usbbackup"),
+        (("/home/my $HOME/50%/usb`",), r'"/home/my \\$HOME/50%%/usb\\`"'),
+        ((r"/home/a\b/usbbackup",), r'"/home/a\\\\b/usbbackup"'),
+    ],
+)
+def test_an_entry_of_ones_own_names_the_program_that_was_installed(
+    program: tuple[str, ...], called: str, tmp_path: Path
+) -> None:
+    """With the two quotings of the Desktop Entry Specification: of arguments, and of strings around them."""
+    written = tmp_path / units.ENTRY
+    written.write_text(units.entry(program))
+    assert validated("desktop-file-validate", written) == ""
+    assert f"\nExec={called} watch\n" in written.read_text()
 
 
 def test_the_metainfo_is_valid_and_of_this_version() -> None:

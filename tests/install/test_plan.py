@@ -104,6 +104,7 @@ def test_a_new_place_of_the_program_is_written_into_the_units(home: Path) -> Non
     assert [step.told.rpartition("/")[2] for step in moved if isinstance(step, steps.Write)] == [
         "usbbackup.service",
         "usbbackup-start@.service",
+        "io.usbbackup.usbbackup.desktop",
     ]
     assert plan.RELOAD not in moved
     assert steps.Tell(("systemctl", "--user", "daemon-reload")) in moved
@@ -120,8 +121,18 @@ def test_a_unit_that_somebody_else_wrote_is_shown_before_it_changes_and_is_never
     assert theirs not in [getattr(step, "path", None) for step in plan.taking_away(here, FRESH, purge=True)]
 
 
+def test_a_desktop_entry_that_somebody_else_wrote_stays(home: Path) -> None:
+    here = place(home)
+    for path in (here.entry, here.icon):
+        path.parent.mkdir(parents=True)
+        path.write_text("theirs")
+    assert all(write.difference for write in plan.desktop_files(here))
+    assert not any(isinstance(step, steps.Remove) for step in plan.taking_away(here, FRESH, purge=False))
+
+
 def test_a_package_has_brought_the_units_itself(home: Path) -> None:
-    assert list(plan.unit_files(place(home, packaged=True))) == []
+    here = place(home, packaged=True)
+    assert [*plan.unit_files(here), *plan.desktop_files(here)] == []
 
 
 def test_without_no_start_is_nothing_started(home: Path) -> None:

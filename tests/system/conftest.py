@@ -3,12 +3,12 @@
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from furnishing import CACHE, REPOSITORY, Stick, booted
-from machine import Machine, missing
+from furnishing import CACHE, REPOSITORY, Stick, booted, by_pipx
+from machine import Machine, User, missing
 
 from demo import loop_drive
 
@@ -52,3 +52,31 @@ def stick(udevd: None) -> Iterator[Stick]:
         drive = Stick(Path(directory))
         yield drive
         drive.close()
+
+
+@pytest.fixture(scope="session")
+def anna(debian12: Machine, wheels: Path) -> User:
+    """Somebody who has installed the program as the README says."""
+    user = debian12.user("anna")
+    by_pipx(user, wheels)
+    (user.home / "Documents").mkdir()
+    (user.home / "Documents/letter").write_text("Dear David")
+    user.machine.run("chown", "-R", f"{user.uid}:{user.uid}", f"/home/{user.name}/Documents")
+    return user
+
+
+@pytest.fixture
+def configured(anna: User, stick: Stick) -> Iterator[Callable[..., User]]:
+    """Sets up the service with these jobs, for this test's own stick; takes all of it away again."""
+
+    def configure(*jobs: str, trust: str = "label") -> User:
+        written = "\n".join(f"  - {{{job}}}" for job in jobs)
+        drive = f"  - {{label: {stick.label}, bus: any, trust: {trust}}}"
+        anna.write(".config/usbbackup/config.yaml", f"drives:\n{drive}\njobs:\n{written}\n")
+        anna.done("usbbackup", "setup", "--yes")
+        anna.wait_active()
+        return anna
+
+    yield configure
+    anna.run("usbbackup", "uninstall", "--purge")
+    anna.machine.run("rm", "-rf", f"/home/{anna.name}/.config")

@@ -1,5 +1,6 @@
 """What a booted machine is furnished with: the program, and drives."""
 
+import json
 import os
 import subprocess
 import tempfile
@@ -53,10 +54,10 @@ class Stick:
 
 
 @contextmanager
-def plugged(stick: Stick, user: User) -> Iterator[Path]:
+def plugged(stick: Stick, user: User, owner: int | None = None) -> Iterator[Path]:
     """The stick in the machine, mounted as a desktop does it; a path as the machine sees it."""
     at = f"/media/{user.name}/{stick.label}"
-    user.machine.mount(stick.plug(user.uid), at)
+    user.machine.mount(stick.plug(user.uid if owner is None else owner), at)
     try:
         yield Path(at)
     finally:
@@ -73,3 +74,12 @@ def by_pipx(user: User, wheels: Path) -> None:
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
     (wheel,) = place.glob("usbbackup-*.whl")
     user.done("pipx", "install", f"/wheels/{wheel.name}", env=offline)
+
+
+def runs(user: User) -> list[dict[str, object]]:
+    """The history, newest first."""
+    return json.loads(user.done("usbbackup", "history", "--json"))  # type: ignore[no-any-return]
+
+
+def outcomes(user: User) -> list[object]:
+    return [run["outcome"] for run in runs(user)]

@@ -64,6 +64,7 @@ class Machine:
                     *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
                     *("--link-journal=no", "--console=pipe", "--bind=/dev/fuse", "--bind-ro=/run/udev"),
                     *(f"--directory={self.root}", f"--machine=usbbackup-{self.name}"),
+                    "systemd.mask=ssh.service",  # it would listen on the network of the machine around
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
@@ -118,10 +119,14 @@ class Machine:
 
     def mount(self, devnode: Path, at: str) -> None:
         """Mount a drive of the machine outside, as a desktop would in there."""
-        number = devnode.stat().st_rdev
         self.run("mkdir", "-p", at)
+        self.run("mount", self.node(devnode), at)
+
+    def node(self, devnode: Path) -> Path:
+        """The node of a block device of the machine outside, made in there as well."""
+        number = devnode.stat().st_rdev
         self.run("sh", "-c", f"[ -b {devnode} ] || mknod {devnode} b {os.major(number)} {os.minor(number)}")
-        self.run("mount", devnode, at)
+        return devnode
 
     def unmount(self, at: str) -> None:
         """Unmount it, whoever holds it."""

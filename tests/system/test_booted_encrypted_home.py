@@ -93,6 +93,53 @@ def test_the_service_starts_at_each_login_and_never_before(safe: Safe) -> None:
     safe.open()
 
 
+def test_the_autostart_entry_starts_it_where_no_profile_is_read(safe: Safe) -> None:
+    """As under a desktop whose sessions begin without a login shell."""
+    emma = safe.user
+    emma.done("usbbackup", "setup", "--yes", "--label", "nowhere")
+    safe.reboot()
+    safe.open()
+    target = "xdg-desktop-autostart.target"
+    emma.systemctl(
+        "daemon-reload"
+    )  # desktops have entries turned into units (systemd-xdg-autostart-generator(8))
+    emma.systemctl("start", target)
+    emma.wait_active()
+    pid = emma.show("usbbackup", "MainPID")
+    emma.systemctl("stop", "app-usbbackup@autostart.service", target)
+    emma.systemctl("start", target)  # the next login
+    until(
+        lambda: emma.show("app-usbbackup@autostart", "ActiveState")["ActiveState"] == "inactive", "the entry"
+    )
+    assert emma.show("usbbackup", "MainPID", "NRestarts") == {**pid, "NRestarts": "0"}
+    emma.done("usbbackup", "uninstall", "--purge")
+
+
+def test_ssh_and_cron_hear_nothing_of_the_hook(safe: Safe) -> None:
+    """Scripts that copy over ssh, and jobs of cron, would take a single letter for data or for trouble."""
+    emma, machine = safe.user, safe.machine
+    emma.done("usbbackup", "setup", "--yes", "--label", "nowhere")
+    machine.run("sh", "-c", "mkdir -p /run/sshd; ssh-keygen -q -t ed25519 -N '' -f /root/key")
+    emma.write(".ssh/authorized_keys", machine.run("cat", "/root/key.pub").stdout, mode=0o600)
+    options = ("ProxyCommand=/usr/sbin/sshd -i", "StrictHostKeyChecking=no", "LogLevel=ERROR")
+    ssh = (
+        "ssh",
+        "-i",
+        "/root/key",
+        *(word for option in options for word in ("-o", option)),
+        "emma@localhost",
+    )
+    for command in ("echo heard", "bash -lc 'echo heard'"):
+        said = machine.run(*ssh, command)
+        assert (said.stdout, said.stderr) == ("heard\n", "")
+    job = machine.run(
+        "su", "emma", "-s", "/bin/sh", "-c", "cd; . ./.profile; echo heard"
+    )  # no session, no manager
+    assert (job.stdout, job.stderr) == ("heard\n", "")
+    emma.done("rm", "-r", ".ssh")
+    emma.done("usbbackup", "uninstall", "--purge")
+
+
 def test_a_service_that_the_user_has_disabled_stays_off(safe: Safe) -> None:
     emma = safe.user
     emma.done("usbbackup", "setup", "--yes", "--label", "nowhere")

@@ -2,12 +2,11 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from furnishing import Stick, by_pipx, plugged
-from machine import Machine, User, until
+from furnishing import Stick, outcomes, plugged, runs
+from machine import User, until
 
 from usbbackup.agent.messages import Message
 
@@ -15,49 +14,16 @@ pytestmark = pytest.mark.system
 
 RSYNC = "engine: rsync, sources: [~/Documents]"
 WATCHDOG = "[Service]\nWatchdogSec=3\n"
+GATE = """\
+#!/bin/sh
+[ -e again ] || { touch here; sleep 300; }
+"""
 SLOW = """\
 #!/bin/sh
 # an engine that takes its time, and a helper of its own
 sleep 300 &
 touch here; sleep 300
 """
-
-
-@pytest.fixture(scope="module")
-def anna(debian12: Machine, wheels: Path) -> User:
-    """Somebody who has installed the program as the README says."""
-    user = debian12.user("anna")
-    by_pipx(user, wheels)
-    (user.home / "Documents").mkdir()
-    (user.home / "Documents/letter").write_text("Dear David")
-    user.machine.run("chown", "-R", f"{user.uid}:{user.uid}", f"/home/{user.name}/Documents")
-    return user
-
-
-@pytest.fixture
-def configured(anna: User, stick: Stick) -> Iterator[Callable[..., User]]:
-    """Sets up the service with these jobs, for this test's own stick; takes all of it away again."""
-
-    def configure(*jobs: str, trust: str = "label") -> User:
-        written = "\n".join(f"  - {{{job}}}" for job in jobs)
-        drive = f"  - {{label: {stick.label}, bus: any, trust: {trust}}}"
-        anna.write(".config/usbbackup/config.yaml", f"drives:\n{drive}\njobs:\n{written}\n")
-        anna.done("usbbackup", "setup", "--yes")
-        anna.wait_active()
-        return anna
-
-    yield configure
-    anna.run("usbbackup", "uninstall", "--purge")
-    anna.machine.run("rm", "-rf", f"/home/{anna.name}/.config")
-
-
-def runs(user: User) -> list[dict[str, object]]:
-    """The history, newest first."""
-    return json.loads(user.done("usbbackup", "history", "--json"))  # type: ignore[no-any-return]
-
-
-def outcomes(user: User) -> list[object]:
-    return [run["outcome"] for run in runs(user)]
 
 
 def test_setting_up_twice_changes_nothing_and_uninstalling_leaves_no_trace(anna: User) -> None:
@@ -196,18 +162,31 @@ def test_engines_are_in_the_services_group_and_none_outlives_a_killed_agent(
         assert anna.run("pgrep", "-f", "sleep 300", check=False).returncode == 1
 
 
-def test_an_agent_that_hangs_is_started_anew_without_a_core(configured: Callable[..., User]) -> None:
-    anna = configured(f"name: home, {RSYNC}")
+def test_an_agent_that_hangs_in_a_run_is_started_anew_without_a_core_and_the_backup_goes_on(
+    configured: Callable[..., User], stick: Stick
+) -> None:
+    anna = configured(f"name: home, {RSYNC}, before: [[~/gate.sh]]")
+    anna.write("gate.sh", GATE, mode=0o755)
     anna.write(".config/systemd/user/usbbackup.service.d/watchdog.conf", WATCHDOG)
     anna.machine.run("sysctl", "-q", "-w", "kernel.core_pattern=core", check=False)
     anna.systemctl("daemon-reload")
     anna.systemctl("restart", "usbbackup")
     first = anna.show("usbbackup", "MainPID")["MainPID"]
-    anna.done("kill", "-STOP", first)
-    until(lambda: anna.show("usbbackup", "NRestarts")["NRestarts"] == "1", "the watchdog")
-    anna.wait_active()
-    assert "core-dump" not in anna.show("usbbackup", "Result")["Result"]
-    assert "dumped core" not in anna.journal("--unit", "usbbackup")
+    with plugged(stick, anna):
+        until(lambda: (anna.home / "here").exists(), "the run to begin")
+        anna.done("kill", "-STOP", first)
+        until(lambda: anna.show("usbbackup", "NRestarts")["NRestarts"] == "1", "the watchdog")
+        anna.wait_active()
+        assert outcomes(anna) == ["interrupted"]
+        assert anna.run("pgrep", "-f", "sleep 300", check=False).returncode == 1
+    story = anna.journal("--unit", "usbbackup")
+    assert "code=killed, status=6/ABRT" in story
+    assert "code=dumped" not in story
+    anna.write("again", "")
+    with plugged(stick, anna) as at:
+        until(lambda: outcomes(anna) == ["success", "interrupted"], "the backup to go on")
+        assert anna.done("sh", "-c", f"cat {at}/usbbackup/*/anna/home/snapshots/*/home/anna/Documents/letter")
+    anna.done("rm", "gate.sh", "here", "again")
 
 
 def test_a_wrong_configuration_makes_no_restart_loop(configured: Callable[..., User]) -> None:

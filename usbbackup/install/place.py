@@ -49,6 +49,16 @@ class Place:
         return login.profile(self.paths.home, self.shell)
 
     @property
+    def entry(self) -> Path:
+        """Where a user's own desktop entries are (XDG Base Directory and Desktop Menu Specifications)."""
+        return self.paths.data.parent / "applications" / units.ENTRY
+
+    @property
+    def icon(self) -> Path:
+        """Where a user's own icons are (Icon Theme Specification)."""
+        return self.paths.data.parent / "icons/hicolor/scalable/apps" / units.ICON
+
+    @property
     def unit_file(self) -> Path:
         """The unit file of the agent that is in force."""
         return (units.PACKAGED[0] if self.packaged else self.user_units) / SERVICE

@@ -6,7 +6,7 @@ from pathlib import Path
 from usbbackup.install import login, units
 from usbbackup.install.place import Place, Service
 from usbbackup.install.steps import Link, Remove, Step, Tell, Write
-from usbbackup.install.units import MARK, SERVICE
+from usbbackup.install.units import SERVICE
 from usbbackup.text import safe
 
 SYSTEMCTL = ("systemctl", "--user")
@@ -16,7 +16,8 @@ RELOAD = Tell((*SYSTEMCTL, "reload", SERVICE))
 def setting_up(place: Place, service: Service, *, start: bool = True) -> list[Step]:
     """Everything from no trace to a running service; nothing where all is as it should be."""
     files = [*unit_files(place), *login_hook(place)]
-    return [*files, *service_steps(place, service, changed=bool(files), start=start)]
+    services = service_steps(place, service, changed=bool(files), start=start)
+    return [*files, *desktop_files(place), *services]
 
 
 def unit_files(place: Place) -> Iterator[Write]:
@@ -24,6 +25,13 @@ def unit_files(place: Place) -> Iterator[Write]:
     if not place.packaged:
         for name in units.UNITS:
             yield from _written(place.user_units / name, units.unit(name, place.program))
+
+
+def desktop_files(place: Place) -> Iterator[Write]:
+    """What gives notifications their name and icon, and opens `watch`, where no package has brought it."""
+    if not place.packaged:
+        yield from _written(place.entry, units.entry(place.program))
+        yield from _written(place.icon, units.icon())
 
 
 def login_hook(place: Place) -> Iterator[Write]:
@@ -130,8 +138,10 @@ def _files_away(place: Place) -> Iterator[Step]:
         path = place.user_units / name
         if _ours(_read(path)):
             yield Remove(path, empty=2)
-    if _ours(_read(place.autostart)):
-        yield Remove(place.autostart, empty=1)
+    # with the directories that were made for them, up to that of all user-specific data
+    for path, empty in ((place.autostart, 1), (place.entry, 3), (place.icon, 6)):
+        if _ours(_read(path)):
+            yield Remove(path, empty)
 
 
 def _blocks_away(place: Place) -> Iterator[Step]:
@@ -149,7 +159,7 @@ def _written(path: Path, text: str) -> Iterator[Write]:
 
 
 def _ours(content: bytes | None) -> bool:
-    return content is not None and content.startswith(MARK.encode())
+    return content is not None and units.ours(content)
 
 
 def _read(path: Path) -> bytes | None:

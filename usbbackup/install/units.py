@@ -9,8 +9,11 @@ from pathlib import Path
 SERVICE = "usbbackup.service"
 UNITS = (SERVICE, "usbbackup-start@.service", "usbbackup-ended@.target")
 AUTOSTART = "usbbackup.desktop"
+ENTRY = "io.usbbackup.usbbackup.desktop"  # notifications name it, and so have the program's name and icon
+ICON = "io.usbbackup.usbbackup.svg"
 CATALOG = "usbbackup.catalog"
-MARK = "# Written by `usbbackup setup`; `usbbackup uninstall` takes it away.\n"
+_MARK = "Written by `usbbackup setup`; `usbbackup uninstall` takes it away."
+MARK, MARK_XML = f"# {_MARK}\n", f"<!-- {_MARK} -->\n"
 
 # Where a distribution's package puts the units, for every user of the machine.
 PACKAGED = (Path("/usr/lib/systemd/user"), Path("/usr/bin/usbbackup"))
@@ -55,6 +58,22 @@ def autostart(script: str) -> str:
     return MARK + text(AUTOSTART).replace("@SCRIPT@", f'"{script}"')
 
 
+def entry(program: Program) -> str:
+    """The text of the desktop entry that opens `usbbackup watch`."""
+    called = "Exec=" + " ".join(map(_exec_word, program))
+    return MARK + text(ENTRY).replace("Exec=usbbackup", called)
+
+
+def icon() -> str:
+    """The picture of the program, as SVG."""
+    return MARK_XML + text(ICON)
+
+
+def ours(content: bytes) -> bool:
+    """Was a file written by `usbbackup setup`?"""
+    return content.startswith((MARK.encode(), MARK_XML.encode()))
+
+
 def path(name: str) -> Path:
     """Where a file of `files/` is installed."""
     return Path(str(resources.files("usbbackup.install").joinpath("files", name)))
@@ -73,3 +92,10 @@ def word(argument: str) -> str:
     """
     escaped = "".join(_SPECIAL.get(char, char) for char in argument)
     return f'"{escaped}"' if set(argument) & set(" \t'\"\\;") else escaped
+
+
+def _exec_word(argument: str) -> str:
+    """One word of `Exec` (Desktop Entry Specification): quoted as an argument, and that as a string."""
+    if set(argument) & set(" \t\n\"'\\><~|&;$*?#()`"):
+        argument = '"' + "".join(f"\\{char}" if char in '"`$\\' else char for char in argument) + '"'
+    return argument.replace("\\", r"\\").replace("%", "%%")
