@@ -52,15 +52,16 @@ def at_a_terminal(
     if pid == 0:
         command = [sys.executable, "-m", "usbbackup", *arguments]
         os.execve(sys.executable, command, env)  # noqa: S606 - no shell is wanted
-    shown = ""
+    shown, answered = "", 0
     todo = list(answers)
     while select.select([terminal], [], [], 60)[0]:
         try:
             shown += os.read(terminal, 4096).decode()
         except OSError:  # it has ended
             break
-        if todo and re.search(todo[0][0] + r"[^\n]*: $", shown):
+        if todo and re.search(f"(?s){todo[0][0]}.*: $", shown[answered:]):  # a long one takes several lines
             os.write(terminal, todo.pop(0)[1].encode() + b"\n")
+            answered = len(shown)
     os.close(terminal)
     assert not todo, f"not asked: {todo}; shown: {shown}"
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown

@@ -70,3 +70,24 @@ def test_it_is_quiet_and_harmless_where_there_is_no_service_manager(options: str
     script = f"{options} . {profile}; echo on"
     done = subprocess.run(["sh", "-c", script], env={"PATH": os.defpath}, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"on\n", b"")
+
+
+@pytest.mark.parametrize(
+    ("state", "started"), [("active", False), ("inactive enabled", True), ("inactive", False)]
+)
+def test_only_what_is_enabled_and_does_not_run_is_started_and_nothing_fails(
+    state: str, started: bool, tmp_path: Path
+) -> None:
+    """Also where there is nothing to do: the desktop's entry is a unit, which would be shown as failed."""
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"""#!/bin/sh
+echo "$@" >> {tmp_path}/told
+case "$*" in
+    *is-active*) case "{state}" in active*) exit 0;; esac; exit 3;;
+    *is-enabled*) case "{state}" in *enabled*) exit 0;; esac; exit 1;;
+esac
+""")
+    systemctl.chmod(0o755)
+    path = f"{tmp_path}:{os.defpath}"
+    assert subprocess.run(["sh", "-c", login.START], env={"PATH": path}, check=False).returncode == 0
+    assert ("start usbbackup.service" in (tmp_path / "told").read_text()) is started

@@ -62,7 +62,8 @@ class Machine:
             self._process = subprocess.Popen(
                 [
                     *("systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit"),
-                    *("--link-journal=no", "--console=pipe", "--bind=/dev/fuse", "--bind-ro=/run/udev"),
+                    *("--link-journal=no", "--console=pipe", "--bind-ro=/run/udev"),
+                    *("--bind=/dev/fuse", "--bind=/dev/autofs"),
                     *(f"--directory={self.root}", f"--machine=usbbackup-{self.name}"),
                     "systemd.mask=ssh.service",  # it would listen on the network of the machine around
                 ],

@@ -99,18 +99,17 @@ def test_the_autostart_entry_starts_it_where_no_profile_is_read(safe: Safe) -> N
     emma.done("usbbackup", "setup", "--yes", "--label", "nowhere")
     safe.reboot()
     safe.open()
-    target = "xdg-desktop-autostart.target"
-    emma.systemctl(
-        "daemon-reload"
-    )  # desktops have entries turned into units (systemd-xdg-autostart-generator(8))
-    emma.systemctl("start", target)
+    session = "desktop.target"  # nothing but a desktop's session starts its autostart entries
+    wants = "[Unit]\nWants=xdg-desktop-autostart.target\n"
+    safe.machine.run("sh", "-c", f"cat > /etc/systemd/user/{session}", stdin=wants)
+    emma.systemctl("daemon-reload")  # makes units of entries: systemd-xdg-autostart-generator(8)
+    emma.systemctl("start", session)
     emma.wait_active()
     pid = emma.show("usbbackup", "MainPID")
-    emma.systemctl("stop", "app-usbbackup@autostart.service", target)
-    emma.systemctl("start", target)  # the next login
-    until(
-        lambda: emma.show("app-usbbackup@autostart", "ActiveState")["ActiveState"] == "inactive", "the entry"
-    )
+    entry = "app-usbbackup@autostart.service"
+    emma.systemctl("stop", entry, "xdg-desktop-autostart.target", session)
+    emma.systemctl("start", session)  # the next login
+    until(lambda: emma.show(entry, "ActiveState")["ActiveState"] == "inactive", "the entry to be done")
     assert emma.show("usbbackup", "MainPID", "NRestarts") == {**pid, "NRestarts": "0"}
     emma.done("usbbackup", "uninstall", "--purge")
 
@@ -119,24 +118,17 @@ def test_ssh_and_cron_hear_nothing_of_the_hook(safe: Safe) -> None:
     """Scripts that copy over ssh, and jobs of cron, would take a single letter for data or for trouble."""
     emma, machine = safe.user, safe.machine
     emma.done("usbbackup", "setup", "--yes", "--label", "nowhere")
-    machine.run("sh", "-c", "mkdir -p /run/sshd; ssh-keygen -q -t ed25519 -N '' -f /root/key")
-    emma.write(".ssh/authorized_keys", machine.run("cat", "/root/key.pub").stdout, mode=0o600)
-    options = ("ProxyCommand=/usr/sbin/sshd -i", "StrictHostKeyChecking=no", "LogLevel=ERROR")
-    ssh = (
-        "ssh",
-        "-i",
-        "/root/key",
-        *(word for option in options for word in ("-o", option)),
-        "emma@localhost",
-    )
+    machine.run("sh", "-c", "mkdir -p /run/sshd; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/emma")
+    server = "/usr/sbin/sshd -i -o AuthorizedKeysFile=/etc/ssh/emma.pub"  # root may not look into that home
+    options = (f"ProxyCommand={server}", "StrictHostKeyChecking=no", "LogLevel=ERROR")
+    dashed = (word for option in options for word in ("-o", option))
+    ssh = ("ssh", "-i", "/etc/ssh/emma", *dashed, "emma@localhost")
     for command in ("echo heard", "bash -lc 'echo heard'"):
         said = machine.run(*ssh, command)
         assert (said.stdout, said.stderr) == ("heard\n", "")
-    job = machine.run(
-        "su", "emma", "-s", "/bin/sh", "-c", "cd; . ./.profile; echo heard"
-    )  # no session, no manager
+    cron = ("su", "emma", "-s", "/bin/sh", "-c")  # no session, no service manager
+    job = machine.run(*cron, "cd; . ./.profile; echo heard")
     assert (job.stdout, job.stderr) == ("heard\n", "")
-    emma.done("rm", "-r", ".ssh")
     emma.done("usbbackup", "uninstall", "--purge")
 
 

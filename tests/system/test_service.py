@@ -189,6 +189,13 @@ def test_an_agent_that_hangs_in_a_run_is_started_anew_without_a_core_and_the_bac
     anna.done("rm", "gate.sh", "here", "again")
 
 
+def test_whoever_restarts_it_again_and_again_is_not_locked_out(configured: Callable[..., User]) -> None:
+    anna = configured(f"name: home, {RSYNC}")
+    for _ in range(7):
+        anna.systemctl("restart", "usbbackup")
+    assert anna.show("usbbackup", "ActiveState")["ActiveState"] == "active"
+
+
 def test_a_wrong_configuration_makes_no_restart_loop(configured: Callable[..., User]) -> None:
     anna = configured(f"name: home, {RSYNC}")
     anna.systemctl("stop", "usbbackup")

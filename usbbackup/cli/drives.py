@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from usbbackup.cli import shown
 from usbbackup.cli.asked import SHORT, Answer, asked
+from usbbackup.cli.talk import Asker, talks
 from usbbackup.errors import NotNowError
 from usbbackup.text import safe
 
@@ -94,12 +95,11 @@ def _called(drive: Answer) -> str:
 
 def _has_run(made: Answer, terminal: "Terminal") -> bool:
     """Offer to run the one command that root must run on a fresh drive; never without being asked."""
-    if terminal.stdin is None or not (terminal.stdin.isatty() and terminal.out.isatty()):
+    if not talks(terminal):
         return False
     terminal.say(safe(made["message"]))
     terminal.say(f"This has to be run once:  {safe(shlex.join(made['command']))}")
-    print("Run it now? [y/N] ", end="", file=terminal.out, flush=True)
-    if terminal.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not Asker(terminal).agrees("Run it now?", default=False):
         return False
     try:
         return subprocess.run(made["command"], check=False).returncode == 0

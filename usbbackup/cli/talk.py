@@ -1,14 +1,18 @@
 """Questions to the person at the terminal; where nobody is to be asked, every default is taken."""
 
 import getpass
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from usbbackup.errors import UsbbackupError
 from usbbackup.text import safe
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from usbbackup.cli.main import Terminal
+
+T = TypeVar("T")
 
 
 def talks(terminal: "Terminal") -> bool:
@@ -20,22 +24,36 @@ class Asker:
     """Asks, and asks again where an answer is none."""
 
     def __init__(self, terminal: "Terminal") -> None:
+        from rich.console import Console  # only where somebody is asked
+
         self._terminal = terminal
+        self._console = Console(file=terminal.out, highlight=False)
 
     def ask(self, question: str, default: str) -> str:
         """An answer in words."""
-        shown = f" [{default}]" if default else ""
-        print(safe(f"{question}{shown}: "), end="", file=self._terminal.out, flush=True)
-        line = self._terminal.stdin.readline() if self._terminal.stdin else ""
-        if not line:
-            raise UsbbackupError("there was no answer", "nothing more was done")
-        return line.strip() or default
+        from rich.prompt import Prompt
+
+        return self._answered(
+            lambda text: Prompt.ask(text, console=self._console, default=default, show_default=bool(default)),
+            question,
+        ).strip()
 
     def choose(self, question: str, words: Sequence[str], default: str) -> str:
         """One of a few words."""
-        while (answer := self.ask(question, default)) not in words:
-            self.say(f"Please answer {' or '.join(words)}.")
-        return answer
+        from rich.prompt import Prompt
+
+        return self._answered(
+            lambda text: Prompt.ask(text, console=self._console, choices=list(words), default=default),
+            question,
+        )
+
+    def agrees(self, question: str, *, default: bool) -> bool:
+        """Yes or no."""
+        from rich.prompt import Confirm
+
+        return self._answered(
+            lambda text: Confirm.ask(text, console=self._console, default=default), question
+        )
 
     def secret(self, question: str) -> str:
         """An answer that is not shown, typed twice."""
@@ -46,10 +64,14 @@ class Asker:
     def _hidden(self, question: str) -> str:
         return getpass.getpass(safe(f"{question}: "), stream=self._terminal.out)
 
-    def agrees(self, question: str, *, default: bool) -> bool:
-        """Yes or no."""
-        answer = self.choose(f"{question} y or n", ("y", "n", "yes", "no"), "y" if default else "n")
-        return answer.startswith("y")
+    def _answered(self, ask: "Callable[[Text], T]", question: str) -> T:
+        """What is answered to a question; names in it are text, never markup."""
+        from rich.text import Text
+
+        try:
+            return ask(Text(safe(question)))
+        except EOFError:
+            raise UsbbackupError("there was no answer", "nothing more was done") from None
 
     def say(self, line: str) -> None:
         """Tell something."""

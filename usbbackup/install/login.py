@@ -11,13 +11,13 @@ _END = "# <<< usbbackup <<<"
 _NEW = f"{_BEGIN} this file was made for it"
 _CUT = f"{_BEGIN} the line above had no end"
 
-# Starts only what is enabled. Neither quotes nor variables: it also goes into a desktop entry.
+# Starts only what is enabled. Neither quotes nor variables: it also goes into a desktop entry, of which
+# systemd makes a unit; where there is nothing to start, that has not failed.
 START = (
-    "! systemctl --user --quiet is-active usbbackup.service && "
-    "systemctl --user daemon-reload && "
-    "systemctl --user --quiet is-enabled usbbackup.service && "
-    "{ systemctl --user reset-failed usbbackup.service; "
-    "systemctl --user --no-block start usbbackup.service; }"
+    "systemctl --user --quiet is-active usbbackup.service || "
+    "if systemctl --user daemon-reload && systemctl --user --quiet is-enabled usbbackup.service; then "
+    "systemctl --user reset-failed usbbackup.service; "
+    "systemctl --user --no-block start usbbackup.service; fi"
 )
 
 # Quiet, harmless without systemd, in ssh and in cron, and no login waits for it.
