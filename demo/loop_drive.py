@@ -14,12 +14,16 @@ from pathlib import Path
 
 UDEVD = Path("/lib/systemd/systemd-udevd")
 _PARTITION_START = 1 << 20  # bytes
-_SMALLEST = {"ext4": 64 << 20, "btrfs": 128 << 20, "xfs": 320 << 20, "vfat": 64 << 20}
+_SMALLEST = {"btrfs": 128 << 20, "xfs": 320 << 20}
+_USUAL = 64 << 20  # bytes
+_FUSE = {"ntfs": "ntfs-3g", "exfat": "exfat-fuse"}  # mounted by these, since few kernels can do it
 _MKFS = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-L"),
     "btrfs": ("mkfs.btrfs", "-q", "-f", "-L"),
     "xfs": ("mkfs.xfs", "-q", "-f", "-L"),
     "vfat": ("mkfs.vfat", "-n"),
+    "ntfs": ("mkfs.ntfs", "-q", "-F", "-L"),
+    "exfat": ("mkfs.exfat", "-L"),
 }
 
 
@@ -32,6 +36,9 @@ def missing(fs_type: str = "ext4") -> str | None:
             return f"{program} is not installed"
     if not Path("/dev/loop-control").exists():
         return "there are no loop devices here"
+    if fs_type in _FUSE:
+        mount = f"mount.{_FUSE[fs_type]}"
+        return None if shutil.which(mount, path="/usr/sbin:/sbin") else f"{mount} is not installed"
     known = [line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines()]
     return None if fs_type in known else f"this kernel has no {fs_type}"
 
@@ -85,7 +92,7 @@ class LoopDrive:
         self._partitioned = partitioned
         self._mounted: list[Path] = []
         if not self.image.exists():
-            self._format(label, size or _SMALLEST[fs_type])
+            self._format(label, size or _SMALLEST.get(fs_type, _USUAL))
 
     def _format(self, label: str, size: int) -> None:
         with self.image.open("wb") as image:
@@ -132,7 +139,8 @@ class LoopDrive:
         """Mount it, at its own directory or elsewhere; returns where."""
         where = at or self.mount_point
         where.mkdir(exist_ok=True)
-        _run("mount", "-t", self.fs_type, "-o", options, self.devnode or self.image, where)
+        kind = _FUSE.get(self.fs_type, self.fs_type)
+        _run("mount", "-t", kind, "-o", options, self.devnode or self.image, where)
         self._mounted.append(where)
         if self._owner and self.fs_type in ("btrfs", "xfs") and "ro" not in options.split(","):
             os.chown(where, *self._owner)

@@ -9,21 +9,36 @@ from pathlib import Path
 import pytest
 
 _SYSTEM = "/usr/sbin:/sbin:/usr/bin:/bin"
+_MAKE = {"exfat": (), "ntfs": ("-q", "-F")}
+_FUSE = {"ntfs": "ntfs-3g", "exfat": "mount.exfat-fuse"}  # where the kernel may have no driver
 
 
 @contextmanager
 def mounted(kind: str, folder: Path) -> Iterator[Path]:
     """One of this kind; the test is skipped where it cannot be made."""
-    if (make := shutil.which(f"mkfs.{kind}", path=_SYSTEM)) is None:
-        pytest.skip(f"mkfs.{kind} is not installed")
+    make, mount = _program(f"mkfs.{kind}"), _program(_FUSE.get(kind, "mount"))
     image, where = folder / "image", folder / "mounted"
     where.mkdir()
     with image.open("wb") as file:
         file.truncate(400 << 20)
-    subprocess.run([make, "-q", str(image)], check=True, capture_output=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(where)], check=True)
+    _run(make, *_MAKE.get(kind, ("-q",)), image)
+    device = _run("losetup", "--find", "--show", image).strip()
     try:
-        yield where
+        _run(mount, device, where)
+        try:
+            yield where
+        finally:
+            _run("umount", where)
     finally:
-        subprocess.run(["umount", str(where)], check=True)
+        _run("losetup", "--detach", device)
         image.unlink()
+
+
+def _program(name: str) -> str:
+    if (found := shutil.which(name, path=_SYSTEM)) is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def _run(*command: str | Path) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -3,10 +3,12 @@
 import errno
 import os
 import stat
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from usbbackup.backup import subvolume
 from usbbackup.config import JobConfig
 from usbbackup.folders import closing, open_folder
 from usbbackup.text import safe
@@ -14,11 +16,16 @@ from usbbackup.text import safe
 _FAT = frozenset({"vfat", "msdos", "exfat"})
 _PROBE = "probe"
 _OTHER = "probe-2"
+_ODD_NAME = os.fsdecode(b"probe:?*\xff")
 _OWN = ".usbbackup-fitness"
 _HUGE = 1 << 32  # bytes
 _ODD_TIME = 1_000_000_001_123_456_789  # nanoseconds; an odd second, and no round part of one
 _ATTRIBUTE = "user.usbbackup"
 _ACL = "system.posix_acl_access"
+# user::rw-, user:0:r--, group::---, mask::r--, other::--- (acl(5)), as the kernel takes it
+_LIST = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHi", *one) for one in ((1, 6, -1), (2, 4, 0), (4, 0, -1), (0x10, 4, -1), (0x20, 0, -1))
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Fitness:
     acls: bool = True
     case: bool = True  # `a` and `A` are two files
     huge: bool = True  # files of 4 GiB and more
+    names: bool = True  # of any bytes
     window: int = -1  # as rsync's --modify-window: -1 nanoseconds, 0 whole seconds, 2 FAT's
 
     @property
@@ -49,6 +57,7 @@ class Fitness:
             "access control lists": self.acls,
             "names that differ in case only": self.case,
             "files of 4 GiB and more": self.huge,
+            "names with : ? * or with bytes that are no UTF-8": self.names,
             "exact times": self.window == -1,
         }
         return tuple(name for name, kept in kept.items() if not kept)
@@ -85,6 +94,7 @@ def probe(folder: int) -> Fitness:
             acls=_knows_acls(fd),
             case=_tells_case(folder),
             huge=_takes_huge_files(fd),
+            names=_takes_names(folder),
             window=_window(fd),
         )
     finally:
@@ -93,9 +103,27 @@ def probe(folder: int) -> Fitness:
 
 
 def _made(folder: int, make: Callable[[str], None]) -> bool:
-    if not _works(lambda: make(_OTHER)):
+    """Can it be made? FUSE says EIO where its driver has made a plain file instead, which is taken away."""
+    try:
+        made = _works(lambda: make(_OTHER))
+    except OSError as error:
+        if error.errno != errno.EIO or not _gone(folder):
+            raise
         return False
-    os.unlink(_OTHER, dir_fd=folder)
+    return made and _gone(folder)
+
+
+def _gone(folder: int) -> bool:
+    with suppress(FileNotFoundError):
+        os.unlink(_OTHER, dir_fd=folder)
+        return True
+    return False
+
+
+def _takes_names(folder: int) -> bool:
+    if not _works(lambda: os.mkdir(_ODD_NAME, dir_fd=folder)):
+        return False
+    os.rmdir(_ODD_NAME, dir_fd=folder)
     return True
 
 
@@ -117,11 +145,10 @@ def _keeps_owners(fd: int) -> bool:
 
 
 def _knows_acls(fd: int) -> bool:
-    try:
-        os.getxattr(fd, _ACL)
-    except OSError as error:
-        return error.errno == errno.ENODATA
-    return True
+    """Reading tells nothing: the kernel says of drives under FUSE that they could have lists."""
+    if not _works(lambda: os.setxattr(fd, _ACL, _LIST)):
+        return False
+    return _works(lambda: os.getxattr(fd, _ACL)) and os.getxattr(fd, _ACL) == _LIST
 
 
 def _tells_case(folder: int) -> bool:
@@ -142,7 +169,7 @@ def told(folder: int, fs_type: str) -> list[str]:
     os.mkdir(_OWN, 0o700, dir_fd=folder)
     try:
         with closing(open_folder(folder, _OWN)) as own:
-            found = probe(own)
+            found, copies = probe(own), _makes_snapshots(own)
     finally:
         os.rmdir(_OWN, dir_fd=folder)
     kind, missing = safe(fs_type), ", ".join(found.missing)
@@ -152,7 +179,16 @@ def told(folder: int, fs_type: str) -> list[str]:
             "rsync snapshots need hard links and symbolic links and are refused there: use the borg engine, "
             "or write `layout: mirror` for one plain copy."
         )
+    if copies:
+        sentences.append(f"Its file system, {kind}, makes snapshots of its own, and rsync jobs use them.")
     return sentences
+
+
+def _makes_snapshots(folder: int) -> bool:
+    if not subvolume.possible(folder) or not _works(lambda: subvolume.create(folder, _OTHER)):
+        return False
+    os.rmdir(_OTHER, dir_fd=folder)
+    return True
 
 
 def _window(fd: int) -> int:
