@@ -11,11 +11,11 @@ import pytest
 from runs import ROOT
 from test_manifest import walked
 
-from usbbackup.backup.manifest import Manifest, Recorder
+from usbbackup.backup.manifest import Manifest
 from usbbackup.backup.rsync import cloning
 from usbbackup.backup.rsync.clone import Order, clone
 from usbbackup.clock import SystemClock
-from usbbackup.files import nameless
+from usbbackup.files import Held, nameless
 from usbbackup.outcome import Stop
 
 
@@ -51,22 +51,22 @@ class Job:
     def clone(self, before: Manifest | None, *singles: bytes) -> list[str]:
         """Clone, here; returns the list."""
         order = self.order()
-        now = Manifest(walked(self.source).flush())
-        clone(
-            order,
-            now,
-            before,
-            singles,
-            lambda fill, parts: [fill(part) for part in parts],
-            2,
-            lambda *_: None,
-        )
+        now, ends = growing(self.source)
+        self.told = cloning.Filled()
+        clone(order, now, ends, before, singles, cloning.Alone(), 2, self.told.count)
         os.close(order.job)
         return listed(order)
 
     def linked(self) -> set[str]:
         files = [path for path in self.new.rglob("*") if not path.is_dir() or path.is_symlink()]
         return {str(path.relative_to(self.new)) for path in files}
+
+
+def growing(source: Path) -> tuple[Held, list[int]]:
+    """A manifest, and where each of its records ends: as if it were read as it is written."""
+    now = walked(source).flush()
+    known = Manifest(now)
+    return now, [end for _, end in known.parts(len(list(known.records())))]
 
 
 def listed(order: Order) -> list[str]:
@@ -217,8 +217,8 @@ def test_processes_do_what_a_thread_does(job: Job) -> None:
     (job.folder / "stage").mkdir()
 
     order = job.order()
-    recorder: Recorder = walked(job.source)
-    wish = cloning.Wish(order, recorder.flush(), before.file, (), recorder.files)
+    now, ends = growing(job.source)
+    wish = cloning.Wish(order, now, ends, before, (), 64)
     filled = cloning.Filled()
     ended = asyncio.run(run(cloning.program(order.job, wish), filled))
     os.close(order.job)
@@ -233,7 +233,7 @@ def test_processes_say_what_is_wrong_with_the_drive(job: Job) -> None:
     job.new.mkdir(parents=True)
     (job.new / "top").touch()
     order = job.order()
-    wish = cloning.Wish(order, walked(job.source).flush(), before.file, (), 4)
+    wish = cloning.Wish(order, *growing(job.source), before, (), 4)
     filled = cloning.Filled()
     assert asyncio.run(run(cloning.program(order.job, wish), filled)).code == 1
     os.close(order.job)

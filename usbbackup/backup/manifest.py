@@ -29,16 +29,19 @@ if TYPE_CHECKING:
     from usbbackup.backup.walk import Group
 
 _MAGIC = b"usbbackup manifest 1\n"
+BEGIN = len(_MAGIC)  # of the first record
 _HEAD = Struct("=IIIqqIIIB")  # lengths of path, names, marks; inode, mtime, mode, uid, gid, flags
 _FOOT = Struct("=QQI")
 _MARK = 4  # numbers in a mark; the last is the ctime
 _WORD = 8  # bytes
-_BUFFER = 1 << 18  # bytes
+_CONTENT = slice(_WORD, 3 * _WORD)  # of a mark: size, mtime
+_BUFFER = 1 << 17  # bytes
 _LONG = 1 << 63
 _WHOLE, _ADORNED, _EMPTY = 1, 2, 4
 _DOUBT = 2_000_000_000  # nanoseconds before the walk; no local file system's clock ticks slower
 
 Binding = dict[str, Any]  # what JSON can hold
+Part = tuple[int, int]  # records: where the first begins, where the last ends
 
 
 def mark(found: os.stat_result) -> tuple[int, int, int, int]:
@@ -93,14 +96,20 @@ class Directory(NamedTuple):
         marks = (self.marks[start : start + size] for start in range(0, len(self.marks), size))
         return dict(zip(self.files(), marks, strict=True))
 
-    def unchanged(self, before: "Directory | None") -> list[bytes]:
+    def unchanged(self, before: "Directory") -> list[bytes]:
         """The names whose marks are what they were."""
-        if before is None:
-            return []
+        return self._same(before, slice(None))
+
+    def alike(self, before: "Directory") -> list[bytes]:
+        """The names that have the size and the time of their content that they had."""
+        return self._same(before, _CONTENT)
+
+    def _same(self, before: "Directory", of_mark: slice) -> list[bytes]:
         if self.names == before.names and self.marks == before.marks:
             return self.files()
         old = before.known()
-        return [name for name, mark in self.known().items() if old.get(name) == mark]
+        marks = self.known().items()
+        return [name for name, mark in marks if name in old and old[name][of_mark] == mark[of_mark]]
 
 
 class Recorder:
@@ -154,6 +163,11 @@ class Recorder:
                     marks[index * _MARK + _MARK - 1] = self._never
         return marks
 
+    @property
+    def reached(self) -> int:
+        """So many bytes are in the file: whole records, which may be read while more are added."""
+        return self._end - len(self._waiting)
+
     def flush(self) -> Held:
         """The file, with all that was noted."""
         append(self.file, bytes(self._waiting))
@@ -178,9 +192,9 @@ class Recorder:
 class Manifest:
     """A manifest that can be read; `binding` is empty while it is still being written."""
 
-    def __init__(self, file: Held) -> None:
-        """Raises ValueError where it is none."""
-        size = os.fstat(file.fd).st_size
+    def __init__(self, file: Held, end: int | None = None) -> None:
+        """`end`: where the records end, the file if not given. Raises ValueError where it is none."""
+        size = os.fstat(file.fd).st_size if end is None else end
         if size < len(_MAGIC):
             raise ValueError("too short")
         self.file = file
@@ -188,7 +202,7 @@ class Manifest:
         if self._map[: len(_MAGIC)] != _MAGIC:
             raise ValueError("it is no manifest")
         self.binding: Binding = {}
-        self._end = size
+        self.end = size  # of the records
         self._starts: dict[bytes, int] = {}
         self._by_inode: dict[int, int] = {}
 
@@ -205,14 +219,14 @@ class Manifest:
         if zlib.crc32(memoryview(buffer)[:bound]) != checksum:
             raise ValueError("damaged")
         manifest.binding = json.loads(buffer[end:bound])
-        manifest._end = end
+        manifest.end = end
         return manifest
 
-    def parts(self, count: int) -> list[tuple[int, int]]:
+    def parts(self, count: int) -> list[Part]:
         """The records in so many parts of about the same size, for `records`; fewer where there are few."""
-        start, found = len(_MAGIC), []
+        start, found = BEGIN, []
         for number in range(1, count + 1):
-            wanted = self._end * number // count
+            wanted = self.end * number // count
             end = start
             while end < wanted:
                 end = self._after(end)
@@ -221,9 +235,9 @@ class Manifest:
             start = end
         return found
 
-    def records(self, part: tuple[int, int] | None = None) -> Iterator[Directory]:
+    def records(self, part: Part | None = None) -> Iterator[Directory]:
         """The records of one part, or all, in the order of the walk."""
-        start, end = part or (len(_MAGIC), self._end)
+        start, end = part or (BEGIN, self.end)
         while start < end:
             yield self._at(start)
             start = self._after(start)
@@ -253,8 +267,8 @@ class Manifest:
 
     def index(self) -> None:
         """Make ready for `before`."""
-        start = len(_MAGIC)
-        while start < self._end:
+        start = BEGIN
+        while start < self.end:
             path, _, _, inode, *_ = _HEAD.unpack_from(self._map, start)
             at = start + _HEAD.size
             self._starts[self._map[at : at + path]] = self._by_inode[inode] = start

@@ -14,11 +14,12 @@ import errno
 import os
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
-from usbbackup.backup.manifest import Directory, Manifest, mark
+from usbbackup.backup.manifest import BEGIN, Directory, Manifest, Part, mark
 from usbbackup.backup.rsync import name_list
 from usbbackup.files import Held, append
 
@@ -29,9 +30,21 @@ _BUFFER = 1 << 16  # bytes
 _TELL = 1000  # entries
 _DEFAULT_ACL = "system.posix_acl_default"
 
-Tell = Callable[[int, int], None]  # how many entries more were linked, and how many listed
-Part = tuple[int, int]
-Spread = Callable[[Callable[[Part], None], list[Part]], None]  # calls it with each, in any order and place
+# How many entries more were linked, and listed; and whether rsync may find any of those in the last snapshot,
+# by size and time.
+Tell = Callable[[int, int, bool], None]
+
+
+class Crew(Protocol):
+    """Whoever does pieces of work, in any order, here or in processes of their own."""
+
+    def begin(self, piece: Callable[[], None]) -> None:
+        """Have it done; it may be over when this returns. Raises OSError where the drive does not do."""
+        ...
+
+    def wait(self) -> None:
+        """Wait until all that was begun is over. Raises OSError."""
+        ...
 
 
 class Order(NamedTuple):
@@ -50,40 +63,57 @@ class Order(NamedTuple):
 
 def clone(
     order: Order,
-    now: Manifest,
+    now: Held,
+    ends: Iterable[int],
     before: Manifest | None,
-    singles: Iterable[bytes],
-    spread: Spread,
+    singles: Collection[bytes],
+    crew: Crew,
     parts: int,
     tell: Tell,
 ) -> None:
-    """Fill the stage; `singles` are sources that are single files: always listed, whoever else has them.
+    """Fill the stage while `now` is still being written: `ends` tells up to where it may be read.
 
-    Without `before` everything that the snapshot holds is linked. Raises OSError where the drive does not do.
+    `singles` are sources that are single files, complete after the last end: always listed, whoever else has
+    them. Without `before` everything that the snapshot holds is linked. Raises OSError where the drive does
+    not do.
     """
-    make_directories(order, now)
     if before is not None:
         before.index()
-    spread(lambda part: fill(order, now.records(part), before, tell), now.parts(parts))
-    leave_to_rsync(order, now, singles)
+    start = BEGIN
+    with Descent(order.job, order.stage) as stage:
+        with suppress(OSError):
+            os.removexattr(stage.top, _DEFAULT_ACL)  # all that is made below would inherit it
+        for end in ends:
+            part, known = (start, end), Manifest(now, end)
+            make_directories(stage, known.records(part))
+            crew.begin(partial(fill, order, known, part, before, tell))
+            start = end
+    crew.wait()
+    whole = Manifest(now, start)
+    for part in whole.parts(parts):
+        crew.begin(partial(dress_all, order, whole, part))
+    crew.wait()
+    if leave_to_rsync(order, whole, singles):
+        tell(0, 0, True)
 
 
-def leave_to_rsync(order: Order, now: Manifest, paths: Iterable[bytes]) -> None:
-    """Take these entries out of the stage and list them; with them all names of the files that they are."""
+def leave_to_rsync(order: Order, now: Manifest, paths: Collection[bytes]) -> bool:
+    """Take these entries out of the stage and list them; with them all names of the files that they are.
+
+    False where there are neither.
+    """
     _take_out(order, paths)
     size = os.fstat(order.split.fd).st_size
     if split := frozenset(array("q", os.pread(order.split.fd, size, 0))):
         _close_groups(order, now, split)
+    return bool(paths or split)
 
 
-def make_directories(order: Order, now: Manifest) -> None:
-    """Make every directory of the sources in the stage."""
-    with Descent(order.job, order.stage) as stage:
-        with suppress(OSError):
-            os.removexattr(stage.top, _DEFAULT_ACL)  # all that is made below would inherit it
-        for directory in now.records():
-            if not directory.kept_empty and (names := parts_of(directory.path)):
-                _make(stage, names)
+def make_directories(stage: "Descent", wanted: Iterable[Directory]) -> None:
+    """Make these directories of the sources in the stage."""
+    for directory in wanted:
+        if not directory.kept_empty and (names := parts_of(directory.path)):
+            _make(stage, names)
 
 
 def _make(stage: "Descent", names: list[bytes]) -> None:
@@ -97,20 +127,29 @@ def _make(stage: "Descent", names: list[bytes]) -> None:
             os.mkdir(names[-1], 0o700, dir_fd=parent)
 
 
-def fill(order: Order, now: Iterable[Directory], before: Manifest | None, tell: Tell) -> None:
-    """Link and list what is in these directories, which exist in the stage."""
+def fill(order: Order, now: Manifest, part: Part, before: Manifest | None, tell: Tell) -> None:
+    """Link and list what is in the directories of this part, which exist in the stage."""
     with (
         Descent(order.job, order.stage) as stage,
         Descent(order.job, order.folder) as last,
         Listing(order) as listed,
     ):
         share = _Share(stage, last, listed, before, order.start)
-        for directory in now:
+        for directory in now.records(part):
             share.take(directory)
             if share.linked + listed.count >= _TELL:
-                tell(share.linked, listed.count)
-                share.linked = listed.count = 0
-        tell(share.linked, listed.count)
+                share.tell(tell)
+        share.tell(tell)
+
+
+def dress_all(order: Order, now: Manifest, part: Part) -> None:
+    """Give the directories of this part their owners, modes and times; nothing is made in them any more."""
+    with Descent(order.job, order.stage) as stage, Listing(order) as listed:
+        for directory in now.records(part):
+            if directory.kept_empty or (made := stage.to(parts_of(directory.path))) is None:
+                continue  # `fill` has left it to rsync
+            if not dress(made, directory) and not directory.adorned:
+                listed.add(name_list.single(directory.path, order.start))
 
 
 class _Share:
@@ -118,6 +157,7 @@ class _Share:
         self, stage: "Descent", last: "Descent", listed: "Listing", before: Manifest | None, start: int
     ) -> None:
         self.linked = 0
+        self._alike = before is None
         self._stage, self._last, self._listed = stage, last, listed
         self._before, self._start = before, start
 
@@ -129,18 +169,26 @@ class _Share:
             return
         linked = self._link(directory, made)
         self.linked += len(linked)
-        self._list(directory, set(linked), alone=directory.adorned or not dress(made, directory))
+        self._list(directory, set(linked), alone=directory.adorned)
+
+    def tell(self, tell: Tell) -> None:
+        """Tell what has come of it since this was last done."""
+        tell(self.linked, self._listed.count, self._alike)
+        self.linked = self._listed.count = 0
 
     def _link(self, directory: Directory, made: int) -> list[bytes]:
         if self._before is None:
             origin, names = directory.path, directory.files()
         elif (known := self._before.before(directory)) is not None:
             origin, names = known.path, directory.unchanged(known)
+            self._alike = self._alike or len(directory.alike(known)) > len(names)
         else:
             return []
-        if not names or (source := self._last.to(parts_of(origin))) is None:
-            return []
-        return [name for name in names if _linked(name, source, made)]
+        linked: list[bytes] = []
+        if names and (source := self._last.to(parts_of(origin))) is not None:
+            linked = [name for name in names if _linked(name, source, made)]
+        self._alike = self._alike or len(linked) < len(names)
+        return linked
 
     def _list(self, directory: Directory, linked: set[bytes], *, alone: bool) -> None:
         """`alone`: the directory itself is left to rsync."""
@@ -183,7 +231,7 @@ def dress(made: int, directory: Directory) -> bool:
     return False
 
 
-def _take_out(order: Order, paths: Iterable[bytes]) -> None:
+def _take_out(order: Order, paths: Collection[bytes]) -> None:
     with Descent(order.job, order.stage) as stage, Listing(order) as listed:
         for path in paths:
             above, _, name = path.rpartition(b"/")

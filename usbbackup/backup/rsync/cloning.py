@@ -2,20 +2,22 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from typing import BinaryIO
 
 from usbbackup.backup.engine import Work, failed
-from usbbackup.backup.manifest import Manifest
+from usbbackup.backup.manifest import BEGIN, Manifest
 from usbbackup.backup.rsync import clone_workers, run
-from usbbackup.backup.rsync.clone import Order, Part, clone
+from usbbackup.backup.rsync.clone import Order, clone
 from usbbackup.files import Held
 from usbbackup.outcome import Phase
 from usbbackup.programs import Lines, Program
 from usbbackup.sandbox import Sandbox
 
-_FEW = 3000  # entries that a thread links before another Python has started
+FEW = 3000  # entries that a thread links before another Python has started
 MOST = 4  # processes; the drive is what they wait for
 _ROOT = Path(__file__).parents[3]
 _MAIN = (
@@ -30,6 +32,7 @@ class Filled:
 
     linked: int = 0
     listed: int = 0
+    alike: bool = False  # rsync may find something to link among what is listed
     errno: int | None = None
 
     def hear(self, line: bytes) -> None:
@@ -39,13 +42,38 @@ class Filled:
                 self.linked += int(count)
             case [b"listed", count]:
                 self.listed += int(count)
+            case [b"alike"]:
+                self.alike = True
             case [b"errno", code]:
                 self.errno = int(code)
 
-    def count(self, linked: int, listed: int) -> None:
+    def count(self, linked: int, listed: int, alike: bool) -> None:
         """The same, told by a thread."""
         self.linked += linked
         self.listed += listed
+        self.alike = self.alike or alike
+
+
+class Course:
+    """How far a walk has come in writing its manifest, for one who follows it on another thread."""
+
+    def __init__(self) -> None:
+        self._ends: SimpleQueue[int | None] = SimpleQueue()
+        self._last = BEGIN
+
+    def reach(self, end: int) -> None:
+        """So far the manifest may be read."""
+        if end > self._last:
+            self._last = end
+            self._ends.put(end)
+
+    def close(self) -> None:
+        """It comes no further; also where it broke off."""
+        self._ends.put(None)
+
+    def __iter__(self) -> Iterator[int]:
+        """The ends; waits for each, and for `close`."""
+        return iter(self._ends.get, None)
 
 
 @dataclass(frozen=True)
@@ -54,29 +82,35 @@ class Wish:
 
     order: Order
     now: Held  # the manifest of the sources
-    before: Held | None  # the one of the snapshot that is linked from; without one all of it is linked
-    singles: tuple[bytes, ...]
-    files: int  # as `now` has them
+    ends: Iterable[int]  # up to where it may be read, as it is written
+    before: Manifest | None  # the one of the snapshot that is linked from; without one all of it is linked
+    singles: Collection[bytes]  # complete after the last end
+    files: int  # as `now` will have them, about
 
 
 async def cloned(work: Work, wish: Wish) -> Filled:
     """Have it done; raises OSError where the drive does not do, and `Over`."""
-    if wish.files <= _FEW:
+    if wish.files <= FEW:
         return await work.blocking(_on_this_thread, wish)
     return await _by_processes(work, wish)
 
 
 def _on_this_thread(wish: Wish) -> Filled:
     filled = Filled()
-    before = None if wish.before is None else Manifest(wish.before)
     Sandbox((wish.order.job,)).enter()  # the thread was made for this, and ends with it
-    clone(wish.order, Manifest(wish.now), before, wish.singles, _one_by_one, 1, filled.count)
+    clone(wish.order, wish.now, wish.ends, wish.before, wish.singles, Alone(), 1, filled.count)
     return filled
 
 
-def _one_by_one(fill: Callable[[Part], None], parts: list[Part]) -> None:
-    for part in parts:
-        fill(part)
+class Alone:
+    """Whoever does every piece at once."""
+
+    def begin(self, piece: Callable[[], None]) -> None:
+        """Do it."""
+        piece()
+
+    def wait(self) -> None:
+        """All is done."""
 
 
 async def _by_processes(work: Work, wish: Wish) -> Filled:
@@ -85,7 +119,7 @@ async def _by_processes(work: Work, wish: Wish) -> Filled:
     def hear(line: bytes) -> None:
         filled.hear(line)
         done = filled.linked + filled.listed
-        work.report(Phase.TRANSFER, 100.0 * done / max(1, wish.files), files=wish.files)
+        work.report(Phase.TRANSFER, min(100.0, 100.0 * done / max(1, wish.files)), files=done)
 
     ended = await request.programs.run(
         program(work.job_fd, wish),
@@ -105,18 +139,34 @@ async def _by_processes(work: Work, wish: Wish) -> Filled:
 def program(job_fd: int, wish: Wish) -> Program:
     """The program that does it, with every core of the machine."""
     order, before = wish.order, wish.before
-    files = (order.listed.fd, order.split.fd, wish.now.fd, before.fd if before else clone_workers.NOTHING)
+    files = (
+        order.listed.fd,
+        order.split.fd,
+        wish.now.fd,
+        before.file.fd if before else clone_workers.NOTHING,
+    )
     return Program(
         (
             *(sys.executable, "-I", "-S", "-c", _MAIN, str(_ROOT), order.stage, order.folder),
-            *(str(number) for number in (order.start, *files, min(MOST, cores()))),
-            *wish.singles,
+            *(
+                str(number)
+                for number in (order.start, *files, before.end if before else 0, min(MOST, cores()))
+            ),
         ),
         cwd_fd=job_fd,
         pass_fds=tuple(fd for fd in files if fd != clone_workers.NOTHING),
+        stdin=lambda out: _tell(wish, out),
         sandbox=Sandbox((job_fd,)),
         gentle=True,
     )
+
+
+def _tell(wish: Wish, out: BinaryIO) -> None:
+    for end in wish.ends:
+        out.write(b"%d\0" % end)
+        out.flush()
+    for single in wish.singles:
+        out.write(single + b"\0")
 
 
 def cores() -> int:

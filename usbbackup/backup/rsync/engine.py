@@ -163,7 +163,8 @@ class Rsync:
 
     def _remember(self, work: Work) -> None:
         before = self._before.binding["unchecked"] + 1 if isinstance(self._before, Manifest) else 0
-        remembered.keep(work, self._recorder.seal(remembered.binding(work, work.time, before)))
+        binding = remembered.binding(work, work.time, before) | {"files": self._recorder.files}
+        remembered.keep(work, self._recorder.seal(binding))
 
     async def set_aside(self, work: Work) -> None:
         """Keep what was copied for the next run to link from, proven to be on the disk.

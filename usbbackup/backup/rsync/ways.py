@@ -9,7 +9,7 @@ by_rsync       rsync gets everything, and links by itself (--link-dest); slow, a
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from usbbackup.backup.engine import Doubtful, Over, Work
@@ -17,7 +17,7 @@ from usbbackup.backup.fitness import Fitness
 from usbbackup.backup.manifest import Manifest, Recorder
 from usbbackup.backup.rsync import clone, cloning, commands, room, run
 from usbbackup.backup.rsync.clone import Order
-from usbbackup.backup.rsync.cloning import Filled, Wish
+from usbbackup.backup.rsync.cloning import Course, Filled, Wish
 from usbbackup.backup.rsync.commands import Copy
 from usbbackup.backup.rsync.log import Account
 from usbbackup.backup.rsync.refresh import refresh
@@ -42,13 +42,21 @@ class Transfer:
 
     async def by_manifest(self, last: str, before: Manifest) -> Account:
         """`before` is the manifest of the snapshot in the folder `last`."""
-        await self.work.blocking(self._look)
-        await self.work.blocking(self._judge_room, before)
-        order = self._order(last)
+        order, course = self._order(last), Course()
         if self.seeded:
+            await self.work.blocking(self._look, course, before)
             return await self._refreshed(order, before)
-        filled = await self._cloned(order, before)
-        return await self._rest(order, filled)
+        files = before.binding.get("files", 0)
+        if files <= cloning.FEW:
+            await self.work.blocking(self._look, course, before)
+            return await self._rest(order, await self._cloned(order, course, before, self.recorder.files))
+        cloned = asyncio.ensure_future(self._cloned(order, course, before, files))
+        try:
+            await self.work.blocking(self._look, course, before)
+            return await self._rest(order, await cloned)
+        finally:
+            cloned.cancel()
+            await asyncio.gather(cloned, return_exceptions=True)  # nobody writes to the stage any more
 
     async def by_comparison(self, last: str) -> Account | None:
         """None where rsync could not compare all of it: then the stage has to be made anew."""
@@ -90,11 +98,16 @@ class Transfer:
 
     async def _cloned_after(self, walked: asyncio.Event, order: Order) -> Filled:
         await walked.wait()
-        return Filled() if self.seeded else await self._cloned(order, None)
+        if self.seeded:
+            return Filled()
+        course = Course()
+        self.recorder.flush()
+        course.reach(self.recorder.reached)
+        course.close()
+        return await self._cloned(order, course, None, self.recorder.files)
 
-    async def _cloned(self, order: Order, before: Manifest | None) -> Filled:
-        known = None if before is None else before.file
-        wish = Wish(order, self.recorder.flush(), known, tuple(self.singles), self.recorder.files)
+    async def _cloned(self, order: Order, course: Course, before: Manifest | None, files: int) -> Filled:
+        wish = Wish(order, self.recorder.file, course, before, self.singles, files)
         return await cloning.cloned(self.work, wish)
 
     def _order(self, last: str) -> Order:
@@ -116,15 +129,25 @@ class Transfer:
 
     async def _rest(self, order: Order, filled: Filled | None = None) -> Account:
         """Let rsync copy, or link, what is on the list."""
+        tree = self.tree
         if filled is not None:
             self.work.request.log(f"{filled.linked} linked, {filled.listed} left to rsync")
+            if not filled.alike and len(tree.links) == 1:
+                tree = replace(tree, links=())  # rsync is slow where it may have to look there
         if not os.fstat(order.listed.fd).st_size:
             return Account()
-        return await run.run(self.work, self.tree, self.fitness, contents(order.listed))
+        return await run.run(self.work, tree, self.fitness, contents(order.listed))
 
-    def _look(self) -> None:
-        for _ in self._walk():
-            pass
+    def _look(self, course: Course, before: Manifest) -> None:
+        """Walk, and tell those who follow how far it is."""
+        try:
+            for _ in self._walk():
+                course.reach(self.recorder.reached)
+            self._judge_room(before)
+            self.recorder.flush()
+            course.reach(self.recorder.reached)
+        finally:
+            course.close()
 
     def _walk(self) -> Iterator[Group]:
         for group in self.work.scan.groups(closely=True):
