@@ -7,7 +7,6 @@ any time, and is made anew from the drives; nothing is ever restored by it.
 import hashlib
 import os
 import sqlite3
-import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from usbbackup.backup.engine import Work
 
 FILE = "catalogue.db"
-_VERSION = 1
+_VERSION = 2
 _MARK = 4  # numbers for each name in a manifest: inode, size, mtime, ctime
 _PATIENCE = 60.0  # seconds for another run that is recording
 _SECOND = 10**9
@@ -39,7 +38,7 @@ _TABLES = """
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE directories (id INTEGER PRIMARY KEY, path BLOB NOT NULL UNIQUE) STRICT;
     CREATE TABLE listings (
-        series INTEGER NOT NULL, directory INTEGER NOT NULL, digest BLOB NOT NULL, names BLOB NOT NULL,
+        series INTEGER NOT NULL, directory INTEGER NOT NULL, digest BLOB NOT NULL, content BLOB NOT NULL,
         PRIMARY KEY (series, directory)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE files (
@@ -48,6 +47,9 @@ _TABLES = """
         PRIMARY KEY (name, directory, series, first)
     ) STRICT, WITHOUT ROWID;
 """
+
+
+Version = tuple[int, int]  # size, and time in seconds
 
 
 class Listing(NamedTuple):
@@ -67,11 +69,22 @@ class Listing(NamedTuple):
         return found.digest()
 
     @property
-    def files(self) -> Iterator[tuple[bytes, int, int]]:
-        """Name, size, and time in seconds of each."""
+    def files(self) -> "dict[bytes, Version]":
+        """Each by its name."""
         names = self.names.split(b"\0") if self.names else []
-        for name, size, mtime in zip(names, self.sizes, self.mtimes, strict=True):
-            yield name, size, mtime // _SECOND
+        seconds = [mtime // _SECOND for mtime in self.mtimes]
+        return dict(zip(names, zip(self.sizes, seconds, strict=True), strict=True))
+
+    def packed(self) -> bytes:
+        """All but the path."""
+        return b"".join((self.names, b"\0\0", self.sizes.tobytes(), self.mtimes.tobytes()))
+
+    @classmethod
+    def unpacked(cls, path: bytes, content: bytes) -> Self:
+        """What was packed: no name is empty, so the first two NULs in a row end them."""
+        names, _, numbers = content.partition(b"\0\0")
+        both = array("q", numbers)
+        return cls(path, names, both[: len(both) // 2], both[len(both) // 2 :])
 
 
 class Seen(NamedTuple):
@@ -254,8 +267,8 @@ class _Recording:
             directory, digest = known.pop(listing.path, (None, b""))
             if (new := listing.digest) != digest:
                 self._update(listing, new, directory)
-        for directory, _ in known.values():
-            self._close(directory, self._names(directory))
+        for path, (directory, _) in known.items():
+            self._close(directory, self._before(path, directory))
             self._db.execute("DELETE FROM listings WHERE series = ? AND directory = ?", (series, directory))
         self._db.execute("INSERT INTO snapshots VALUES (?, ?, ?)", (series, self._number, time))
         if there is not None:
@@ -277,8 +290,7 @@ class _Recording:
     def _update(self, listing: Listing, digest: bytes, directory: int | None) -> None:
         if directory is None:
             directory = self._directory(listing.path)
-        before = self._versions(directory, self._names(directory))
-        now = {name: (size, mtime) for name, size, mtime in listing.files}
+        before, now = self._before(listing.path, directory), listing.files
         self._close(directory, [name for name, version in before.items() if now.get(name) != version])
         self._db.executemany(
             "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, NULL, ?, ?)",
@@ -290,7 +302,7 @@ class _Recording:
         )
         self._db.execute(
             "INSERT OR REPLACE INTO listings VALUES (?, ?, ?, ?)",
-            (self._series, directory, digest, zlib.compress(listing.names, 1)),
+            (self._series, directory, digest, listing.packed()),
         )
 
     def _directory(self, path: bytes) -> int:
@@ -298,17 +310,11 @@ class _Recording:
         (found,) = self._db.execute("SELECT id FROM directories WHERE path = ?", (path,)).fetchone()
         return int(found)
 
-    def _names(self, directory: int) -> list[bytes]:
-        found = self._db.execute(
-            "SELECT names FROM listings WHERE series = ? AND directory = ?", (self._series, directory)
-        ).fetchone()
-        names = zlib.decompress(found[0]) if found else b""
-        return names.split(b"\0") if names else []
-
-    def _versions(self, directory: int, names: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
-        ask = "SELECT size, mtime FROM files WHERE name = ? AND directory = ? AND series = ? AND last IS NULL"
-        found = ((name, self._db.execute(ask, (name, directory, self._series)).fetchone()) for name in names)
-        return {name: version for name, version in found if version is not None}
+    def _before(self, path: bytes, directory: int) -> dict[bytes, Version]:
+        """The files in the directory as of the snapshot before."""
+        ask = "SELECT content FROM listings WHERE series = ? AND directory = ?"
+        found = self._db.execute(ask, (self._series, directory)).fetchone()
+        return Listing.unpacked(path, found[0]).files if found else {}
 
     def _close(self, directory: int, names: Iterable[bytes]) -> None:
         self._db.executemany(

@@ -85,6 +85,7 @@ class Matcher:
             warnings.simplefilter("ignore", FutureWarning)
             rules = [rule for line in lines for rule in _rules(line)]
         self.tagged_caches = "caches" in presets
+        self.any_rules = bool(rules)
         self._rules = tuple(reversed(rules))
         self._hints = _Hints.of(line for line in lines if not line.startswith(("!", "#")))
 

@@ -149,26 +149,27 @@ class Walk:
         look = self._look(fd, found, directories, files) if self._closely else None
         self._tally.files += len(files)
         self._tally.directories += len(directories)
-        return Group(path, [*directories, *files], whole, look)
+        within = inside(path)
+        return Group(path, [*directories, *[within + name for name in files]], whole, look)
 
     def _look(self, fd: int, own: os.stat_result, directories: list[bytes], files: list[bytes]) -> Look:
         """Look at the files; those that have vanished are taken off the list."""
-        marks = array("q")
+        marks: list[int] = []
         vanished: list[bytes] = []
-        for path in files:
+        for name in files:
             try:
-                found = os.stat(path.rpartition(b"/")[2], dir_fd=fd, follow_symlinks=False)
+                marks += mark(os.stat(name, dir_fd=fd, follow_symlinks=False))
             except FileNotFoundError:
-                vanished.append(path)
-            else:
-                marks.extend(mark(found))
-        for path in vanished:
-            files.remove(path)
-        return Look(own, _is_adorned(fd, root=self._rules.root), len(directories), marks)
+                vanished.append(name)
+        for name in vanished:
+            files.remove(name)
+        adorned = _is_adorned(fd, root=self._rules.root)
+        return Look(own, adorned, len(directories), array("q", marks))
 
     def _listed(self, path: bytes, fd: int) -> tuple[list[bytes], list[bytes], bool]:
         """The directories that are kept empty, the files, and whether that is all there is."""
         excludes, keeps, within = self._rules.matcher.excludes, self._keeps, inside(path)
+        any_rules, root = self._rules.matcher.any_rules, self._rules.root
         below = within[self._top :]
         files: list[bytes] = []
         directories: list[bytes] = []
@@ -177,19 +178,20 @@ class Walk:
             for entry in entries:
                 name = entry.name.encode(_ENCODING, "surrogateescape")
                 directory = entry.is_dir(follow_symlinks=False)
-                if excludes(below, name, directory):
+                if any_rules and excludes(below, name, directory):
                     left_out += 1
                 elif directory:
                     directories.append(within + name)
-                elif keeps(entry, name, within, fd):
-                    files.append(within + name)
+                elif (root and entry.is_file(follow_symlinks=False)) or keeps(entry, name, within, fd):
+                    files.append(name)
                 else:
                     left_out += 1
         ways = [(directory, self._way(directory)) for directory in sorted(directories)]
         self._todo.extend(directory for directory, way in reversed(ways) if way is _Way.ENTER)
         empty = [directory for directory, way in ways if way is _Way.KEEP_EMPTY]
         whole = not left_out and all(way is not _Way.LEAVE for _, way in ways)
-        return empty, sorted(files), whole
+        files.sort()
+        return empty, files, whole
 
     def _keeps(self, entry: "os.DirEntry[str]", name: bytes, within: bytes, fd: int) -> bool:
         if entry.is_file(follow_symlinks=False):
