@@ -91,3 +91,18 @@ def test_where_files_may_be_compressed_nothing_is_refused(tmp_path: Path) -> Non
         assert "1.0 GB are missing" in str(room.lacking(target, too_much))
         target.facts = replace(target.facts, fs_type="btrfs")
         assert room.lacking(target, too_much) is None
+
+
+@pytest.mark.root
+def test_what_is_linked_meanwhile_is_dropped_again(tmp_path: Path) -> None:
+    """Much is linked while the walk goes on, at whose end it turns out that not all of it fits."""
+    with a_small_drive(tmp_path) as place:
+        for number in range(3200):
+            (place.source / f"{number}").touch()
+        assert place.run().outcome is Outcome.SUCCESS
+        (place.source / "large").write_bytes(bytes(100_000_000))
+        assert "it needs about 100 MB" in refused(place.run())
+        assert place.stages() == []
+        (place.source / "large").unlink()
+        assert place.run().outcome is Outcome.SUCCESS
+        assert "3200 linked, 0 left to rsync" in place.log

@@ -154,6 +154,50 @@ def test_a_doubtful_source_is_found_before_anything_is_linked(place: Place) -> N
     ] == []
 
 
+@pytest.fixture
+def large(place: Place) -> Place:
+    """So much that it is linked by processes, while the walk goes on."""
+    for number in range(32):
+        (folder := place.source / f"many {number}").mkdir()
+        for name in range(100):
+            (folder / f"{name}").touch()
+    place.run()
+    return place
+
+
+def test_what_is_much_is_linked_while_the_walk_goes_on(large: Place) -> None:
+    (large.source / "many 7/3").write_text("changed")
+    (large.source / "many 8/50").unlink()
+    (large.source / "many 9").rename(large.source / "renamed")
+    large.programs.seen.clear()
+    large.run()
+    assert "3201 linked, 1 left to rsync" in large.log
+    rsync = next(program for program in large.programs.seen if program.argv[0] == b"rsync")
+    assert not any(b"--link-dest" in word for word in rsync.argv), "nothing could be linked"
+    assert everything(large.stored()) == everything(large.source)
+
+
+def test_a_doubtful_source_ends_the_run_though_much_is_linked(large: Place) -> None:
+    for number in range(30):
+        shutil.rmtree(large.source / f"many {number}")
+    result = large.run()
+    assert result.outcome is Outcome.FAILED
+    assert "last time it held" in result.message
+    assert len(large.snapshots()) == 1
+
+
+def test_what_differs_in_its_attributes_alone_is_linked_or_copied_by_rsync(place: Place) -> None:
+    place.run()
+    (place.source / "top").chmod(0o600)
+    os.link(place.source / "d/file", place.source / "d/same")
+    place.programs.seen.clear()
+    place.run()
+    (rsync,) = [program for program in place.programs.seen if program.argv[0] == b"rsync"]
+    assert any(b"--link-dest" in word for word in rsync.argv)
+    assert (place.stored() / "d/same").samefile(place.stored(0) / "d/file")
+    assert everything(place.stored()) == everything(place.source)
+
+
 def test_several_sources_one_of_them_a_file(place: Place) -> None:
     other = place.top / "other"
     other.mkdir()

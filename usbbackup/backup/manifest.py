@@ -35,7 +35,7 @@ _FOOT = Struct("=QQI")
 _MARK = 4  # numbers in a mark; the last is the ctime
 _WORD = 8  # bytes
 _CONTENT = slice(_WORD, 3 * _WORD)  # of a mark: size, mtime
-_BUFFER = 1 << 17  # bytes
+_BUFFER = 1 << 18  # bytes
 _LONG = 1 << 63
 _WHOLE, _ADORNED, _EMPTY = 1, 2, 4
 _DOUBT = 2_000_000_000  # nanoseconds before the walk; no local file system's clock ticks slower

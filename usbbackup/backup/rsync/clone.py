@@ -339,8 +339,8 @@ class Descent:
         os.close(self.top)
 
     def to(self, names: list[bytes]) -> int | None:
-        """The open directory at this path; None where there is no directory, or it lies too deep."""
-        if len(names) > _DEEPEST:
+        """The open directory at this path; None where there is none below `top`, or it lies too deep."""
+        if len(names) > _DEEPEST or b".." in names:
             return None
         common = 0
         for name, here in zip(names, self._names, strict=False):

@@ -15,7 +15,6 @@ from usbbackup.backup.rsync.clone import Order, clone
 from usbbackup.files import Held
 from usbbackup.outcome import Phase
 from usbbackup.programs import Lines, Program
-from usbbackup.sandbox import Sandbox
 
 FEW = 3000  # entries that a thread links before another Python has started
 MOST = 4  # processes; the drive is what they wait for
@@ -97,7 +96,6 @@ async def cloned(work: Work, wish: Wish) -> Filled:
 
 def _on_this_thread(wish: Wish) -> Filled:
     filled = Filled()
-    Sandbox((wish.order.job,)).enter()  # the thread was made for this, and ends with it
     clone(wish.order, wish.now, wish.ends, wish.before, wish.singles, Alone(), 1, filled.count)
     return filled
 
@@ -156,7 +154,6 @@ def program(job_fd: int, wish: Wish) -> Program:
         cwd_fd=job_fd,
         pass_fds=tuple(fd for fd in files if fd != clone_workers.NOTHING),
         stdin=lambda out: _tell(wish, out),
-        sandbox=Sandbox((job_fd,)),
         gentle=True,
     )
 
