@@ -135,7 +135,6 @@ def as_written(value: Any) -> Any:
 
 
 @pytest.mark.filterwarnings("ignore:Possible nested set:FutureWarning")
-@settings(deadline=None)
 @given(st.text(st.sampled_from("ab*?[]!^-/\\# ."), min_size=1, max_size=8))
 def test_every_pattern_that_is_accepted_can_be_matched(pattern: str) -> None:
     document = {"jobs": [{"name": "a", "engine": "rsync", "sources": ["/"], "exclude": [pattern]}]}
@@ -156,7 +155,7 @@ def written(config: Config) -> dict[str, Any]:
     return document
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(config=configs())
 def test_a_configuration_that_is_written_down_reads_back_the_same(config: Config) -> None:
     document = written(config)
@@ -187,7 +186,6 @@ LINES = [
 ]
 
 
-@settings(deadline=None)
 @given(
     st.one_of(st.binary(), st.lists(st.one_of(st.sampled_from(LINES), st.text(max_size=5))).map("\n".join))
 )

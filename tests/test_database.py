@@ -246,7 +246,7 @@ def test_an_empty_file_is_a_new_history(tmp_path: Path) -> None:
     assert read(path) == ["r2", "r1", "r0"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example([(0.03125, 128)])
 @given(st.lists(st.tuples(st.floats(0, 0.9999), st.integers(0, 255)), min_size=1, max_size=30))
 def test_whatever_bytes_are_changed_it_opens_and_nothing_but_its_own_error_comes_out(

@@ -444,5 +444,5 @@ def expected(run: dict[str, object]) -> dict[str, object]:
     return {"told": (None, ())} | run
 
 
-Model.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+Model.TestCase.settings = settings(max_examples=25, stateful_step_count=25)
 test_any_sequence_of_words_gives_what_plain_lists_would_give = Model.TestCase

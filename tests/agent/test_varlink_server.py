@@ -666,7 +666,7 @@ chunks = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chunks)
 def test_whatever_is_sent_the_next_caller_is_served(tmp_path: Path, sent: list[bytes]) -> None:
     async def scene(house: House) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from usbbackup.backup.borg.repository import holds_key, identity, lock_holders
 
-ANYTHING = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+ANYTHING = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 ID = "0123456789abcdef" * 4
 
 

@@ -142,7 +142,7 @@ trees = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(trees, min_size=1, max_size=6))
 def test_whatever_changes_what_is_told_is_true(tmp_path_factory, history: list[Tree]) -> None:
     catalogue = Catalogue.open(tmp_path_factory.mktemp("catalogue"))

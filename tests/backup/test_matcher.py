@@ -124,7 +124,7 @@ def gitignore_lines(draw: st.DrawFn) -> str:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is the judge here")
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     lines=st.lists(gitignore_lines(), min_size=1, max_size=5),
     paths=st.lists(st.lists(SEGMENT, min_size=1, max_size=4).map("/".join), min_size=1, max_size=12),

@@ -126,7 +126,7 @@ def borg_env(place: Place) -> dict[str, str]:
     }
 
 
-@settings(max_examples=8, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 2**32),
     exclude=st.lists(st.sampled_from(EXCLUDES), max_size=4, unique=True),

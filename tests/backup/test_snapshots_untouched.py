@@ -15,9 +15,7 @@ from untouched import BY_MANIFEST, BY_RSYNC, changed_between, changed_during, cl
 
 pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
 
-few = settings(
-    max_examples=15, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
-)
+few = settings(max_examples=15, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 seeds = st.integers(0, 2**32)
 ways = st.sampled_from((BY_MANIFEST, BY_RSYNC))
 

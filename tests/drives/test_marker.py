@@ -135,7 +135,7 @@ SPOILED = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(SPOILED)
 @example(b'{"format":1e400}')
 @example(b"\xef\xbb\xbf" + GOOD)

@@ -194,7 +194,7 @@ def test_a_symbolic_link_left_for_the_new_file_is_not_followed(tmp_path):
     assert victim.read_text() == "precious"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2000), st.binary(min_size=1, max_size=8))
 def test_whatever_bytes_are_changed_they_are_records_or_an_error_and_the_file_stays(records, at, new):
     records.put(TWO)

@@ -29,7 +29,7 @@ def test_a_word_is_quoted_for_the_shell(word, shown):
 
 
 @given(st.lists(st.binary(max_size=20).filter(lambda raw: 0 not in raw), min_size=1, max_size=20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_bash_reads_every_name_back_and_a_terminal_sees_nothing_of_it(names):
     line = " ".join(map(quoted, names))
     assert line.isprintable()

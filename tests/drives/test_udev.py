@@ -199,7 +199,7 @@ def test_labels_are_decoded(stick, encoded, label):
     assert describe(STICK | {"ID_FS_LABEL_ENC": encoded, "ID_FS_LABEL": ""}, stick).fs_label == label
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from([*STICK, "DISKSEQ", "ID_FS_LABEL_ENC", "ID_FS_UUID_ENC"]), st.text()))
 def test_no_property_is_too_strange(stick, strange):
     """They come from the drive itself, by way of udev's programs."""

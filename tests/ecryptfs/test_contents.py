@@ -23,7 +23,7 @@ def read(path: Path, keys: Keys, *, is_named: bool = True) -> bytes:
     return plain
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(min_size=1, max_size=3 * 4096), st.sampled_from([16, 24, 32]), st.integers(0, 2**40))
 def test_extents_decrypted_together_are_as_if_decrypted_alone(plain: bytes, size: int, first: int) -> None:
     key = bytes(range(size))

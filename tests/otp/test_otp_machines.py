@@ -584,8 +584,8 @@ class PoolMachine(Machine):
 
 
 TestRegistry = RegistryMachine.TestCase
-TestRegistry.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRegistry.settings = settings(max_examples=60, stateful_step_count=40)
 TestSupervisor = SupervisorMachine.TestCase
-TestSupervisor.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestSupervisor.settings = settings(max_examples=150, stateful_step_count=30)
 TestPool = PoolMachine.TestCase
-TestPool.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestPool.settings = settings(max_examples=200, stateful_step_count=50)
