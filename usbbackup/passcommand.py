@@ -22,6 +22,8 @@ class Secret:
     """A passphrase; does not show itself."""
 
     value: bytes = field(repr=False)
+    # with its last new line, where there is one
+    printed: bytes = field(default=b"", repr=False, compare=False)
 
     @contextmanager
     def readable(self) -> Iterator[int]:
@@ -72,12 +74,13 @@ async def passphrase(
         return NoSecret(f"did not answer within {TIME_LIMIT:.0f} seconds")
     if ended.code != 0:
         return NoSecret(ended.how)
-    return _secret(b"".join(chunks).removesuffix(b"\n"))
+    return _secret(b"".join(chunks))
 
 
-def _secret(value: bytes) -> Secret | NoSecret:
+def _secret(printed: bytes) -> Secret | NoSecret:
+    value = printed.removesuffix(b"\n")
     if not value:
         return NoSecret("printed nothing")
     if len(value) > _LONGEST:
         return NoSecret(f"printed more than {_LONGEST} bytes")
-    return Secret(value)
+    return Secret(value, printed)

@@ -158,6 +158,7 @@ class PlayedDisks:
         self.has_switch = True
         self.leaves_late = False  # the kernel notices only when the test says so
         self.opens: Callable[[bytes], None] = lambda secret: None
+        self.closes: Callable[[], None] = lambda: None
 
     async def mount(self, device: Device) -> None:
         self._ask("mount", device)
@@ -175,6 +176,7 @@ class PlayedDisks:
 
     async def lock(self, container: Device) -> None:
         self._ask("lock", container)
+        self.closes()
 
     async def power_off(self, device: Device) -> bool:
         self._ask("power off", device)

@@ -513,11 +513,12 @@ def locked(play: Play, outer: str) -> "tuple[object, object]":
         fs_usage="crypto",
         diskseq=77,
     )
-    drive.device = replace(drive.device, luks_uuid=outer, slaves=("container1",), diskseq=78)
+    drive.device = replace(drive.device, luks_uuid=outer, slaves=("container1",), diskseq=77)
     return drive, container
 
 
 def test_an_enrolled_container_is_opened_with_the_passcommand_and_closed_again(tmp_path: Path) -> None:
+    """Once in one stay: what was closed again is safe to unplug, and not opened anew."""
     unlock = Unlock(passcommand=("secret-tool",))
     play = Play(tmp_path, a_job(), drives=entry(after="unmount", unlock=unlock))
     drive, container = locked(play, "0uter")
@@ -530,7 +531,11 @@ def test_an_enrolled_container_is_opened_with_the_passcommand_and_closed_again(t
         play.udev.put(drive.device)
         drive.mount()
 
-    play.disks.opens = open_it
+    def close_it() -> None:
+        play.udev.take(drive.device.devnode)
+        play.udev.put(container)
+
+    play.disks.opens, play.disks.closes = open_it, close_it
 
     async def main() -> None:
         async with play.agent() as agent:
@@ -543,11 +548,46 @@ def test_an_enrolled_container_is_opened_with_the_passcommand_and_closed_again(t
             await agent.busy()
             play.clock.pass_by(1)
             await a_good_run(agent)
+            play.clock.pass_by(60)
+            await agent.busy()
+            assert isinstance(await decision(agent), Ejected)
+            assert play.programs.now == []
 
     run(main)
     assert secrets == [b"hunter2"]
     assert play.disks.asked == ["unlock", "unmount", "lock"]
     assert "hunter2" not in repr(play.reasons())
+
+
+def test_a_key_file_may_end_with_a_new_line(tmp_path: Path) -> None:
+    """Of a passphrase the last new line is no part, of a key file it is."""
+    unlock = Unlock(passcommand=("cat", "/key"))
+    play = Play(tmp_path, a_job(), drives=entry(unlock=unlock))
+    drive, container = locked(play, "0uter")
+    play.enrol(drive)
+
+    def open_it(secret: bytes) -> None:
+        if secret != b"\x07\n":
+            raise NotNowError("Wrong passphrase.")
+        play.udev.put(replace(container, holders=(drive.device.sys_name,)))
+        play.udev.put(drive.device)
+        drive.mount()
+
+    play.disks.opens = open_it
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            play.udev.put(container)
+            await agent.busy()
+            asked = await agent.started()
+            asked.say(b"\x07\n")
+            asked.end()
+            await agent.busy()
+            play.clock.pass_by(1)
+            await a_good_run(agent)
+
+    run(main)
+    assert play.disks.asked == ["unlock", "unlock"]
 
 
 def test_a_container_that_only_carries_the_label_is_never_tried(tmp_path: Path) -> None:

@@ -119,11 +119,12 @@ def test_a_sata_disk_in_a_usb_case_is_on_usb_whatever_its_bus_is_called(stick):
 def test_a_mapped_device_is_on_usb_where_what_it_is_built_on_is(sysfs, stick, layers):
     lower = stick
     for number in range(layers):
-        upper = sysfs.disk(f"devices/virtual/block/dm-{number}", dm=1)
+        upper = sysfs.disk(f"devices/virtual/block/dm-{number}", dm=1, diskseq=100 + number)
         sysfs.build(upper, lower)
         lower = upper
-    found = describe(STICK | {"DEVTYPE": "disk", "ID_SERIAL": ""}, lower)
+    found = describe(STICK | {"DEVTYPE": "disk", "ID_SERIAL": "", "DISKSEQ": "199"}, lower)
     assert found.usb
+    assert found.diskseq == 23  # opened again it is the same stay of the same disk
     assert found.serial == "4C53"
     assert found.slaves == (("sdb1", "dm-0", "dm-1")[layers - 1],)
     assert found.disk == lower.name

@@ -19,7 +19,7 @@ from usbbackup.errors import NotNowError, UsbbackupError
 from usbbackup.offload import in_thread
 from usbbackup.otp import NO_REPLY, Continue, ExitedError, Sender, Server, Target, call, cast, reply
 from usbbackup.outcome import Stop
-from usbbackup.passcommand import NoSecret, passphrase
+from usbbackup.passcommand import NoSecret, Secret, passphrase
 from usbbackup.programs import Programs
 from usbbackup.text import safe
 
@@ -242,7 +242,7 @@ class Mounter(Server):
                     f"The drive is locked, and its passcommand {secret.reason}.",
                     "Unlock your keyring and plug the drive in again, or unlock it in the file manager.",
                 )
-            await hands.disks.unlock(container, secret.value)
+            await self._open(container, secret)
         except UsbbackupError as error:
             self._stands_in_the_way(sighting, error)
         else:
@@ -250,6 +250,15 @@ class Mounter(Server):
             self._tell(
                 sighting, "unlocked", "Its container was opened with the passphrase of your passcommand."
             )
+
+    async def _open(self, container: Device, secret: Secret) -> None:
+        """Of a passphrase the last new line is no part; of a key file it is (cryptsetup-open(8))."""
+        try:
+            await self._hands.disks.unlock(container, secret.value)
+        except NotNowError:
+            if secret.printed == secret.value:
+                raise
+            await self._hands.disks.unlock(container, secret.printed)
 
     def _stands_in_the_way(self, sighting: Sighting, error: UsbbackupError) -> None:
         cast(self._monitor, Obstacle(sighting.uuid, error.message, error.hint))

@@ -140,7 +140,7 @@ def decide(
     here = {verdict.uuid for verdict in verdicts}
     for record in enrolled.values():
         if record.uuid not in here and (drive := _entry_of(drives, record)):
-            verdicts.append(_elsewhere(drive, record, devices))
+            verdicts.append(_unless_ejected(_elsewhere(drive, record, devices), lookups))
     known = {verdict.drive.name for verdict in verdicts}
     verdicts += [_never_seen(drive, devices) for drive in drives if drive.name not in known]
     order = {drive.name: position for position, drive in enumerate(drives)}

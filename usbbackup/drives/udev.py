@@ -34,7 +34,7 @@ class Device:
     fs_label: str | None = None
     fs_type: str | None = None
     fs_usage: str | None = None  # filesystem, crypto, raid, other
-    diskseq: int | None = None  # counts up with every disk that appears since boot
+    diskseq: int | None = None  # of the disk that was plugged in: counts up with every one since boot
     serial: str | None = None
     usb: bool = False
     size: int | None = None  # bytes
@@ -86,7 +86,8 @@ def describe(properties: Mapping[str, str], sys_path: Path, *, initialized: bool
         return None
     partition = properties.get("DEVTYPE") == "partition"
     disk = sys_path.parent if partition else sys_path
-    usb = next(filter(None, map(_usb_device, (disk, *_slaves(disk)))), None)
+    disks = (disk, *_slaves(disk))
+    usb = next(filter(None, map(_usb_device, disks)), None)
     return Device(
         devnode=devnode,
         sys_name=sys_path.name,
@@ -96,7 +97,7 @@ def describe(properties: Mapping[str, str], sys_path: Path, *, initialized: bool
         fs_label=_plain(properties.get("ID_FS_LABEL_ENC") or properties.get("ID_FS_LABEL")),
         fs_type=properties.get("ID_FS_TYPE"),
         fs_usage=properties.get("ID_FS_USAGE"),
-        diskseq=_number(properties.get("DISKSEQ")) or _number(_attribute(disk, "diskseq")),
+        diskseq=_number(_attribute(disks[-1], "diskseq")) or _number(properties.get("DISKSEQ")),
         serial=properties.get("ID_SERIAL") or (usb and _attribute(usb, "serial")) or None,
         usb=usb is not None,
         size=size,
