@@ -102,6 +102,14 @@ def test_a_conversation(env: dict[str, str]) -> None:
     assert job.exclude_presets == ("caches", "downloads")
 
 
+def test_whoever_ends_the_conversation_has_answered_nothing(env: dict[str, str]) -> None:
+    end_of_input = "\x04"
+    code, shown = at_a_terminal(env, ["setup"], [("Which drive", LABEL), ("What makes", end_of_input)])
+    assert code == 1
+    assert "there was no answer" in shown
+    assert not Path(env["HOME"], ".config").exists()
+
+
 def test_a_passphrase_is_typed_twice_and_not_shown(env: dict[str, str]) -> None:
     arguments = [
         "setup",

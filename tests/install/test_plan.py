@@ -58,6 +58,7 @@ def everything(home: Path) -> dict[str, bytes | str | None]:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / ".config").mkdir()
+    (tmp_path / ".local/share").mkdir(parents=True)
     (tmp_path / ".profile").write_bytes(b"umask 022")
     yield tmp_path
 

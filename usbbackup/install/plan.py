@@ -138,8 +138,7 @@ def _files_away(place: Place) -> Iterator[Step]:
         path = place.user_units / name
         if _ours(_read(path)):
             yield Remove(path, empty=2)
-    # with the directories that were made for them, up to that of all user-specific data
-    for path, empty in ((place.autostart, 1), (place.entry, 3), (place.icon, 6)):
+    for path, empty in ((place.autostart, 1), (place.entry, 1), (place.icon, 4)):
         if _ours(_read(path)):
             yield Remove(path, empty)
 
