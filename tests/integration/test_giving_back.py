@@ -199,3 +199,61 @@ def test_pruning_makes_room_on_a_drive_that_is_full_to_the_last_byte(house, stic
     drive.fill()
     house.done("prune")
     assert len(house.snapshots()) == 1
+
+
+def told(house, *arguments):
+    """What `find` answers, in an order of its own."""
+    return sorted(house.json("find", *arguments), key=lambda answer: (answer["job"], answer["path"]))
+
+
+def test_a_lost_list_is_made_anew_from_a_drive_and_says_which_one_to_plug_in(house, stick):
+    blue = {"name": "blue", "label": f"{house.label}2", "bus": "any"}
+    jobs, entries = both(house), [house.drive_entry(), blue]
+    house.configure(*jobs, drives=entries)
+    red = stick()
+    red.plug()
+    red.mount()
+    house.done("drives", "enrol")
+    house.done("start", "--wait")
+    (house.documents / "note 7.txt").write_text("another version\n")
+    (house.documents / "run.sh").unlink()
+    house.done("start", "--wait")
+    questions = ("note 7.txt", "run.sh", "*.txt", "grandmother/1.txt")
+    known = [told(house, question) for question in questions]
+    for changed, gone in zip(*known[:2], strict=True):
+        assert changed["first"] == gone["first"] == gone["last"] != changed["version"]
+        assert (changed["current"], gone["current"]) == (True, False)
+    wanted = house.snapshots("rsync")[-1]["snapshot"]
+
+    red.unmount()
+    red.unplug()
+    for path in house.history.parent.glob("catalogue.db*"):
+        path.unlink()
+    assert house.json("find", "run.sh") == []
+    assert "known of" in house.done("find", "run.sh")
+    assert house.refused("find", "--rebuild", "run.sh")["code"] == 75
+    red.plug()
+    red.mount()
+    assert told(house, "--rebuild", questions[0]) == known[0]
+    red.unmount()
+    red.unplug()
+    assert [told(house, question) for question in questions] == known
+
+    other = stick(label=blue["label"])
+    other.plug()
+    other.mount()
+    house.done("drives", "enrol")
+    house.done("start", "--wait")
+    assert {answer["label"] for answer in house.json("find", "note 7.txt")} == {
+        house.label,
+        blue["label"],
+    }
+    to = somewhere(house, "to")
+    for order in (("restore", wanted, "--to", to), ("ls", wanted)):
+        error = house.refused(*order)
+        assert error["code"] == 75
+        assert error["message"] == f"the snapshot {wanted} is on '{house.label}', which is not plugged in"
+        assert error["hint"] == "plug it in, and run the same command again"
+    red.plug()
+    red.mount()
+    house.done("restore", wanted, "--to", to)
