@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from usbbackup.clock import SystemClock
 from usbbackup.errors import UsbbackupError
-from usbbackup.kernel import process_start_time
+from usbbackup.kernel import opens_pipe, process_start_time
 from usbbackup.outcome import Outcome, Stop
 from usbbackup.programs import Ended, Lines, Program, SystemPrograms
 
@@ -390,3 +390,28 @@ def test_lines_do_not_depend_on_how_the_chunks_fall(chunks, limit):
     assert whole == pieces
     assert b"".join(whole) == b"".join(chunks).replace(b"\n", b"").replace(b"\r", b"")
     assert all(0 < len(line) <= limit for line in whole)
+
+
+@pytest.mark.parametrize("opens_pipes", [False, True])
+def test_who_is_not_to_open_pipes_is_stopped_where_nobody_comes(tmp_path: Path, *, opens_pipes: bool) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    program = Program(("cat", str(fifo)), opens_pipes=opens_pipes)
+
+    async def it() -> Ended:
+        clock, stop, started = HandClock(), Stop(), list[int]()
+        programs = SystemPrograms(clock, ENVIRON)
+        begun = programs.run(program, stop=stop, on_start=lambda pid, _: started.append(pid))
+        running = asyncio.create_task(begun)
+        while not any(map(opens_pipe, started)):  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.01)
+        if opens_pipes:
+            assert clock.timers == []
+            stop.set(Outcome.CANCELLED, "enough")
+        else:
+            assert (clock.pass_time(), clock.pass_time()) == (30.0, 30.0)
+        return await asyncio.wait_for(running, 60)
+
+    ended = asyncio.run(it())
+    assert ended.code == -signal.SIGINT
+    assert ended.waited == (not opens_pipes)

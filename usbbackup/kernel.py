@@ -13,6 +13,7 @@ _STATX_SIZE = 256
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _STATX_MNT_ID_OFFSET = 0x90
 _STATFS_SIZE = 256  # more than any architecture needs; the kind of file system is the first word
+_OPENING_A_PIPE = ("wait_for_partner", "fifo_open")  # functions of the kernel's fs/pipe.c
 _NETWORK = {  # linux/magic.h
     0x6969,  # NFS
     0x517B,  # SMB
@@ -103,6 +104,14 @@ def rename_new(name: bytes, to: bytes, *, src_dir_fd: int, dst_dir_fd: int) -> N
 def boot_id() -> str:
     """The random id of this boot (random(4))."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def opens_pipe(pid: int) -> bool:
+    """Does a process wait in open(2) for the other end of a named pipe (proc_pid_wchan(5), fifo(7))?"""
+    try:
+        return Path(f"/proc/{pid}/wchan").read_text() in _OPENING_A_PIPE
+    except OSError:
+        return False
 
 
 def process_start_time(pid: int) -> int | None:

@@ -12,10 +12,10 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from usbbackup.child import Child, Start
-from usbbackup.clock import Clock
+from usbbackup.clock import Clock, Timer
 from usbbackup.errors import UsbbackupError
 from usbbackup.outcome import Stop
 from usbbackup.running import FIRMLY, LAST, Feed, Running, Sink, Steps
@@ -24,6 +24,7 @@ from usbbackup.text import safe
 
 POLITELY: Steps = ((signal.SIGINT, 30.0), *FIRMLY)
 
+_LOOK = 30.0  # seconds; who waits for a pipe at two looks in a row would wait for ever
 _LINE = 1 << 16  # bytes
 _LAST_WORDS = 20  # lines
 _SIGNALS = {number.value: number.name for number in signal.Signals}
@@ -50,6 +51,7 @@ class Program:
     sandbox: Sandbox | None = None  # None: as in a login shell
     gentle: bool = False  # low priority, idle I/O class
     stopping: Steps = POLITELY  # how it is asked to stop, before SIGKILL
+    opens_pipes: bool = True  # False: it is stopped where it waits for somebody to open a named pipe, too
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Ended:
     left: tuple[
         int, ...
     ] = ()  # processes that even SIGKILL did not end: a drive hangs, and the kernel with it
+    waited: bool = False  # it was stopped, because it waited for the other end of a named pipe
 
     @property
     def how(self) -> str:
@@ -145,7 +148,10 @@ class SystemPrograms:
         running = Running(self._started(program), self._clock)
         try:
             running.begin(program.stdin, _sinks(on_stdout), _sinks(keep_last, on_stderr), on_start)
-            with _heard(stop, lambda: running.climb(program.stopping + LAST)):
+            with (
+                _heard(stop, lambda: running.climb(program.stopping + LAST)),
+                _Pipes(program, running, self._clock) as pipes,
+            ):
                 code, left = await running.end()
         except BaseException:
             await running.kill()
@@ -154,7 +160,7 @@ class SystemPrograms:
             running.close()
         if running.trouble is not None:
             raise running.trouble
-        return Ended(code, tuple(last_words), left)
+        return Ended(code, tuple(last_words), left, pipes.waited)
 
     def _started(self, program: Program) -> Child:
         changed = self._environ | dict(program.env)
@@ -172,6 +178,36 @@ class SystemPrograms:
                 gentle=program.gentle,
             )
         )
+
+
+class _Pipes:
+    """Stops a program that opens a named pipe, though it is not to: a file that became one in the meantime.
+
+    Neither rsync nor borg have a way to leave such a file alone, or a limit for their waiting.
+    """
+
+    def __init__(self, program: Program, running: Running, clock: Clock) -> None:
+        self.waited = False
+        self._program, self._running, self._clock = program, running, clock
+        self._last: set[int] = set()
+        self._timer: Timer | None = None
+
+    def __enter__(self) -> Self:
+        if not self._program.opens_pipes:
+            self._timer = self._clock.later(_LOOK, self._look)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        found = self._running.opening_pipes()
+        if self._last & found:
+            self.waited = True
+            self._running.climb(self._program.stopping + LAST)
+        else:
+            self._last, self._timer = found, self._clock.later(_LOOK, self._look)
 
 
 def _sinks(*sinks: Sink | None) -> tuple[Sink, ...]:

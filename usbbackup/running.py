@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from usbbackup.child import Child, one_ends
 from usbbackup.clock import Clock, Timer
-from usbbackup.kernel import process_start_time
+from usbbackup.kernel import opens_pipe, process_start_time
 
 Sink = Callable[[bytes], None]  # gets chunks as they come, and `b""` once at the end
 Feed = Callable[[BinaryIO], None]  # writes all of a program's stdin; runs in a thread
@@ -68,6 +68,10 @@ class Running:
             self._timer = self._clock.later(seconds, lambda: self.climb(tuple(harder)))
         elif not self._given_up.done():
             self._given_up.set_result(None)
+
+    def opening_pipes(self) -> set[int]:
+        """Those of the group that wait for the other end of a named pipe."""
+        return set(filter(opens_pipe, self._child.members()))
 
     async def end(self) -> tuple[int, tuple[int, ...]]:
         """Wait for its end, and end what it leaves behind: the exit code, and who could not be killed."""

@@ -14,7 +14,7 @@ def test_a_first_copy() -> None:
     assert copy(Copy(b"/home/d", "incomplete-T"), Fitness()) == (
         *(b"rsync", b"--files-from=-", b"--from0", b"--ignore-missing-args", b"--force", b"--numeric-ids"),
         *(b"--no-human-readable", b"--8-bit-output", b"--outbuf=L", b"--info=progress2,stats2,name0"),
-        *(b"--timeout=600", b"-tlDHpogXA", b"--modify-window=-1"),
+        *(b"-tlDHpogXA", b"--modify-window=-1"),
         *((b"--filter=-x system.*", b"--filter=-x trusted.SGI_ACL_*") if ROOT else ()),
         *(b"/home/d/", b"incomplete-T/home/d/"),
     )

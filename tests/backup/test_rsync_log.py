@@ -135,9 +135,9 @@ NO_ROOM = b'rsync: [receiver] write failed on "/m/f3": No space left on device (
         (-9, [], "rsync was killed by SIGKILL: last words"),
         (12, [], "rsync ended with exit code 12: last words"),
         (
-            30,
-            [],
-            "rsync waited too long: the sources or the drive do not answer, or a file has become a pipe",
+            2,
+            [b"attempt to copy device contents without --copy-devices"],
+            "rsync ended with exit code 2: a file became a device while it was to be copied",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from usbbackup.backup.borg import commands
 from usbbackup.backup.borg.log import Account, Moved, Said, understand
 from usbbackup.backup.borg.repository import lock_holders, stand_in
-from usbbackup.backup.borg.trouble import LOCKED, Trouble, good, trouble, unknown
+from usbbackup.backup.borg.trouble import LOCKED, PIPE, Trouble, good, trouble, unknown
 from usbbackup.backup.secret import NO_SECRET, Secret
 from usbbackup.folders import closing
 from usbbackup.outcome import Stop
@@ -134,6 +134,8 @@ class Session:
 
     async def trouble(self, answer: Answer, stop: Stop) -> Trouble:
         """What a command that is not good means."""
+        if answer.ended.waited:
+            return PIPE
         found = trouble(answer.ended.code, answer.account)
         if found is LOCKED and (holders := lock_holders(self.job_fd)):
             return Trouble(f"{LOCKED.message} by {', '.join(holders)}", LOCKED.hint)
@@ -185,6 +187,7 @@ class Session:
                 sandbox=Sandbox((where, *places, *(() if into is None else (into,)))),
                 gentle=True,
                 stopping=stopping,
+                opens_pipes=False,
             )
 
 

@@ -53,6 +53,10 @@ _KEY = Trouble(
     "the key of the borg repository is missing or does not fit",
     "bring it back with `borg key import`; usbbackup keeps a copy of it in its `keys` directory",
 )
+PIPE = Trouble(
+    "a file became a pipe while it was to be copied, and borg waited for somebody to write to it",
+    "nothing was published; the next run takes the pipe for what it is",
+)
 FULL = Trouble(
     "the drive is full",
     "make room on it, or use a larger drive; earlier snapshots are safe",
@@ -138,8 +142,11 @@ _BY_ERRNO = {
 
 
 def good(code: int) -> bool:
-    """Did borg do what it should, perhaps with warnings? (1, and 100 to 127 in the modern exit codes)"""
-    return code in (0, 1) or 100 <= code <= 127
+    """Did borg do what it should, perhaps with warnings? (1, and from 100 in the modern exit codes)
+
+    126 and 127 come from whoever should have started it, where that cannot be done.
+    """
+    return code in (0, 1) or 100 <= code <= 125
 
 
 def trouble(code: int, account: Account) -> Trouble | None:

@@ -14,7 +14,6 @@ from usbbackup.backup.rsync import name_list
 from usbbackup.backup.walk import Group, inside
 
 PACKAGE = "rsync"
-PATIENCE = 600  # seconds without a byte from one rsync to the other
 PROGRAM: tuple[bytes, ...] = (
     b"rsync",
     b"--files-from=-",
@@ -57,8 +56,6 @@ def copy(what: Copy, fitness: Fitness) -> tuple[bytes, ...]:
     return (
         *PROGRAM,
         *(_NAMES_CHANGES if what.itemized else TELLS_PROGRESS),
-        b"--timeout=%d"
-        % PATIENCE,  # a file that becomes a pipe before it is read would be waited for for ever
         *kept(fitness),
         *((b"--checksum",) if what.by_content else ()),
         *((b"--dry-run",) if what.dry else ()),

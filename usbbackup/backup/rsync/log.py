@@ -24,6 +24,7 @@ _NOISE = re.compile(
     rb"\s*$|rsync (?:error|warning): |--link-dest arg does not exist|skipping non-regular file|"
     rb"rsync: .*(?:write error: Broken pipe|connection unexpectedly closed|Connection reset)"
 )
+_DEVICE = b"attempt to copy device contents without --copy-devices"
 _ITEM = re.compile(rb"([<>ch.*])([fLDS])\S{9} (.*?)//(?: => (.*))?", re.DOTALL)
 _ESCAPED = re.compile(rb"\\#([0-3][0-7]{2})")
 
@@ -138,6 +139,8 @@ def complaint(line: bytes) -> Complaint:
         return Complaint(Kind.NOISE, safe(line))
     if (found := _VANISHED.match(line) or _DISCARDED.match(line)) is not None:
         return Complaint(Kind.CHANGED, f"{_name(found[1])}: vanished or changed while it was read")
+    if line == _DEVICE:
+        return Complaint(Kind.FATAL, "a file became a device while it was to be copied")
     if (found := _TROUBLE.match(line)) is None:
         return Complaint(Kind.FATAL, safe(line))
     sender, number = found[1].lower() == b"sender", int(found[3])
@@ -172,16 +175,14 @@ def _number(digits: bytes) -> int:
 
 def unfit(ended: Ended, account: Account) -> str | None:
     """Why what rsync made must not be published, for a sentence; None where it may."""
+    if ended.waited:
+        return "a file became a pipe while it was to be copied, and rsync waited for somebody to write to it"
     fatal = account.complaints[Kind.FATAL]
     match ended.code:
         case 0 | 24:  # 24: some files vanished
             return None
         case 23 if not fatal:  # some entries were missed, and which ones is known
             return None
-        case 30:
-            return (
-                "rsync waited too long: the sources or the drive do not answer, or a file has become a pipe"
-            )
         case _:
             words = [heard.about for heard in fatal] or ended.last_words
             return f"rsync {ended.how}" + (f": {words[0]}" if words else "")

@@ -42,6 +42,7 @@ async def run(work: Work, what: Copy, fitness: Fitness, feed: Feed) -> Account:
             stdin=feed,
             sandbox=Sandbox((work.job_fd,)),
             gentle=True,
+            opens_pipes=False,
         ),
         stop=request.stop,
         on_stdout=Lines(hear),
