@@ -188,6 +188,20 @@ class LoopDrive:
             self.mount_point.rmdir()
 
 
+@contextmanager
+def shared(ground: Path) -> Iterator[Path]:
+    """A directory below which whatever is unmounted is unmounted everywhere.
+
+    A container that begins meanwhile has a copy of all mounts, and would keep a drive alive while it runs.
+    """
+    _run("mount", "--bind", ground, ground)
+    try:
+        _run("mount", "--make-shared", ground)
+        yield ground
+    finally:
+        _run("umount", "-l", ground)
+
+
 def settle() -> None:
     """Wait until udev has handled everything that happened so far."""
     _run("udevadm", "settle", "--timeout=60")

@@ -159,6 +159,48 @@ def test_a_drive_pulled_during_a_run_interrupts_it_and_the_next_plug_runs_again(
     assert outcomes(play) == [Outcome.INTERRUPTED, Outcome.SUCCESS]
 
 
+def test_the_after_program_hears_that_the_drive_was_pulled(tmp_path: Path) -> None:
+    """It always runs: what `before` has begun is to be ended."""
+    play = Play(tmp_path, a_job(after=(("resume",),)))
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            await agent.started()
+            drive.pull()
+            play.clock.pass_by(1)
+            after = await agent.started()
+            assert after.program.env["USBBACKUP_OUTCOME"] == "interrupted"
+            after.end()
+            await agent.ended()
+
+    run(main)
+    assert outcomes(play) == [Outcome.INTERRUPTED]
+
+
+def test_what_was_backed_up_stays_a_success_though_the_drive_leaves_before_the_run_has_ended(
+    tmp_path: Path,
+) -> None:
+    """As while old snapshots are removed, or files are restored to be compared."""
+    play = Play(tmp_path, a_job(after=(("resume",),)))
+    drive = play.a_drive()
+
+    async def main() -> None:
+        async with play.agent() as agent:
+            drive.plug()
+            (await agent.started()).end()
+            after = await agent.started()
+            drive.pull()
+            play.clock.pass_by(1)
+            await agent.quiet()
+            after.end()
+            await agent.ended()
+
+    run(main)
+    assert outcomes(play) == [Outcome.SUCCESS]
+
+
 @pytest.mark.parametrize(
     ("happens", "outcome", "told"),
     [

@@ -17,7 +17,7 @@ from people import Code, Person, settled_in
 from trees import plant
 
 from demo import loop_drive
-from demo.loop_drive import LoopDrive
+from demo.loop_drive import LoopDrive, shared
 
 ORDINARY = (65534, 65534)
 
@@ -70,9 +70,10 @@ class Workshop:
 @pytest.fixture
 def workshop(udevd: None, ground: Path) -> Iterator[Workshop]:
     """Real drives: `workshop.drive(fs_type="btrfs", owner=...)`. All are gone afterwards."""
-    shop = Workshop(ground)
-    yield shop
-    shop.close()
+    with shared(ground):
+        shop = Workshop(ground)
+        yield shop
+        shop.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,6 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,20 +108,6 @@ class Template:
 
     def _home(self) -> list[Path]:
         return [path for path in self.house.person.home.iterdir() if path != self.house.documents]
-
-
-@contextmanager
-def shared(ground: Path) -> Iterator[Path]:
-    """A directory below which whatever is unmounted is unmounted everywhere.
-
-    A container that begins meanwhile has a copy of all mounts, and would keep a drive alive while it runs.
-    """
-    run("mount", "--bind", ground, ground)
-    try:
-        run("mount", "--make-shared", ground)
-        yield ground
-    finally:
-        run("umount", "-l", ground)
 
 
 def picture(top: Path) -> tuple[Portrait, Attributes]:

@@ -18,9 +18,10 @@ import pytest
 from agent_process import until
 from fault_matrix import POSSIBLE, Cell
 from fault_scene import Scene
-from fault_template import Kind, Template, shared
+from fault_template import Kind, Template
 
 from demo import loop_drive
+from demo.loop_drive import shared
 
 pytestmark = pytest.mark.root
 RESULTS = os.environ.get("USBBACKUP_FAULTS")  # a file for two lines of each cell: its begin, and its end

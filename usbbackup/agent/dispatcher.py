@@ -46,7 +46,7 @@ from usbbackup.outcome import Outcome, Result
 from usbbackup.text import safe
 
 RUN_SHUTDOWN = 60.0  # seconds: INT 30, TERM 10, KILL, and the record; the unit's TimeoutStopSec exceeds it
-WORKER_SHUTDOWN = 15.0  # its drive is gone by then, its programs are killed at once
+WORKER_SHUTDOWN = 30.0  # seconds for a run whose drive left to end in order; then its programs are killed
 
 
 @dataclass

@@ -23,6 +23,7 @@ from usbbackup.history import History
 from usbbackup.offload import in_thread
 from usbbackup.otp import (
     Continue,
+    Exit,
     ExitedError,
     Pid,
     Pools,
@@ -118,7 +119,13 @@ class Before:
 
 
 class Worker(Server):
-    """Does one run at a time: pins the drive, runs the engine, lets go of the drive."""
+    """Does one run at a time: pins the drive, runs the engine, lets go of the drive.
+
+    Told to end, as when its drive has left, it first ends its run in order: what was published stays a
+    success, and `after` is run.
+    """
+
+    trap_exits = True
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -155,6 +162,11 @@ class Worker(Server):
         except UsbbackupError as error:
             return _not_begun(order, error)
         return programs.told(result)
+
+    async def handle_info(self, message: object) -> None:
+        """Nobody has a use for it any more, as a pool that has too many."""
+        if isinstance(message, Exit):
+            self.stop(message.reason)
 
     def _repository(self, order: Order) -> str | None:
         record = self._world.records.read().get(order.drive.uuid)
