@@ -219,7 +219,10 @@ class Scene:
     def take_away(self) -> None:
         """Pull the drive, and wait until nothing keeps its file system alive."""
         self.drive.pull()
-        until(lambda: not run("losetup", "-j", self.drive.image), "the loop device to be free")
+        free = lambda: not run("losetup", "-j", self.drive.image)  # noqa: E731
+        until(
+            free, "the loop device to be free", seconds=300
+        )  # a container has copies of mounts while it runs
 
     # what has to be true afterwards
 

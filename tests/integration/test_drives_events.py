@@ -265,11 +265,11 @@ print(found.fs_label, lookups.devnum(row.source) == found.devnum, row.devnum == 
     assert told == "backup True False True\n"
 
 
-def test_nothing_is_left_attached_or_mounted_by_these_tests(workshop, ground):
+def test_nothing_is_left_attached_or_mounted_by_these_tests(workshop):
     drive = workshop.drive()
     devnode = drive.plug()
     drive.mount()
     drive.close()
-    assert str(ground) not in Path("/proc/self/mountinfo").read_text()
+    assert str(drive.mount_point) not in Path("/proc/self/mountinfo").read_text()
     found = device_of(devnode)
     assert found is None or found.fs_label is None
