@@ -160,8 +160,13 @@ def _tells_case(folder: int) -> bool:
 
 
 def _takes_huge_files(fd: int) -> bool:
-    """Nothing is written: a position behind the largest size is refused as such (lseek(2), EINVAL)."""
-    return _works(lambda: os.lseek(fd, _HUGE, os.SEEK_SET))
+    """Nothing is written: a position behind the largest size is refused as such (lseek(2), EINVAL).
+
+    Where the byte before it is refused too, as on small exfat, only the drive is too small for such a file.
+    """
+    return _works(lambda: os.lseek(fd, _HUGE, os.SEEK_SET)) or not _works(
+        lambda: os.lseek(fd, _HUGE - 1, os.SEEK_SET)
+    )
 
 
 def told(folder: int, fs_type: str) -> list[str]:
