@@ -219,10 +219,8 @@ class Scene:
     def take_away(self) -> None:
         """Pull the drive, and wait until nothing keeps its file system alive."""
         self.drive.pull()
-        free = lambda: not run("losetup", "-j", self.drive.image)  # noqa: E731
-        until(
-            free, "the loop device to be free", seconds=300
-        )  # a container has copies of mounts while it runs
+        # A container of somebody else's has copies of all mounts, and may keep them for as long as it runs.
+        until(lambda: not run("losetup", "-j", self.drive.image), "the loop device to be free", seconds=300)
 
     # what has to be true afterwards
 
