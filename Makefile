@@ -34,7 +34,8 @@ deb: prepare
 
 test-vm: prepare
 	@packaging/prepare vm
-	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -m vm tests/ecryptfs tests/usb
+	@[ "$$(id -u)" != 0 ] || $(PYTHON) -m tests.usb.debian $(CACHE)/vm
+	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -rs -m vm tests/ecryptfs tests/usb
 
 # Four parts side by side, of about the same length.
 faults: prepare

@@ -1,177 +1,166 @@
 """Real USB sticks, emulated down to the bus: plugged, pulled, switched off; `make test-vm` runs this."""
 
-import json
-import os
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
-from usb_machine import Stick, UsbMachine, missing
+
+from tests.usb.desk import COPY, DOCUMENTS, MIRROR, SCRIPT, Desk
+from tests.usb.machine import until
 
 pytestmark = pytest.mark.vm
-UNIT = """\
-[Service]
-Type=notify
-ExecStart=/usr/local/bin/usbbackup daemon
-ExecReload=/usr/local/bin/usbbackup reload
-KillMode=mixed
-[Install]
-WantedBy=default.target
-"""
-COPY = {"name": "home", "engine": "rsync", "sources": ["/home/david/documents"]}
-SCRIPT = {"name": "script", "engine": "command", "command": ["sh", "-c", "date > backed-up.txt"]}
+KEY = "/home/david/key"
 
 
-@pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UsbMachine]:
-    if reason := missing():
-        pytest.skip(reason)
-    cache = Path(os.environ.get("USBBACKUP_TEST_CACHE", Path.home() / ".cache/usbbackup-tests"))
-    machine = UsbMachine(cache / "usb", tmp_path_factory.mktemp("machine"))
-    machine.build()
-    machine.boot()
-    machine.write("/home/david/documents/letter.txt", "Dear reader\n")
-    machine.done(
-        "dd", "if=/dev/urandom", "of=/home/david/documents/film.bin", "bs=1M", "count=12", "status=none"
-    )
-    machine.write("/home/david/.config/systemd/user/usbbackup.service", UNIT)
-    configure(machine, COPY)
-    machine.david("systemctl", "--user", "daemon-reload")
-    started = machine.david("systemctl", "--user", "start", "usbbackup")
-    assert started.returncode == 0, machine.done("journalctl", "--no-pager", "-n", "50")
-    yield machine
-    machine.close()
-
-
-def configure(machine: UsbMachine, *jobs: dict[str, Any], **drive: Any) -> None:
-    """Another configuration, which a running agent takes."""
-    config = {"drives": [{"name": "backup", "label": "backup", **drive}], "jobs": jobs}
-    machine.write("/home/david/.config/usbbackup/config.yaml", json.dumps(config))
-    machine.david("usbbackup", "reload")
-
-
-def in_state(machine: UsbMachine, state: str) -> dict[str, Any]:
-    return machine.until(
-        lambda: next((one for one in machine.usbbackup("status")["drives"] if one["state"] == state), None),  # type: ignore[return-value, arg-type]
-        f"a drive that is {state}",
-    )
-
-
-def runs(machine: UsbMachine) -> list[dict[str, Any]]:
-    """Oldest first."""
-    return list(reversed(machine.usbbackup("history")))
-
-
-def ended(machine: UsbMachine, count: int) -> dict[str, Any]:
-    """The last of so many runs, once it has ended."""
-
-    def last() -> dict[str, Any] | None:
-        found = [run for run in runs(machine) if run["outcome"] is not None]
-        return found[-1] if len(found) >= count else None
-
-    return machine.until(last, f"{count} runs")  # type: ignore[return-value]
-
-
-def node(machine: UsbMachine) -> str:
-    """The disk that has come last."""
-    return machine.until(lambda: machine.root("sh", "-c", "ls /dev/sd? | tail -1").stdout.strip(), "a disk")
-
-
-def enrol(machine: UsbMachine, stick: Stick) -> None:
-    """Plug it in, mount it and enrol it by hand, as one does once."""
-    machine.plug(stick)
-    device = node(machine)
-    machine.until(lambda: "Mounted" in machine.david("udisksctl", "mount", "-b", device).stdout, "the mount")
-    if stick.fs_type == "btrfs":  # its top directory is root's, as mkfs makes it
-        machine.done("chown", "david:", "/media/david/backup")
-    assert machine.david("usbbackup", "drives", "enrol").returncode == 0
-
-
-def leave(machine: UsbMachine, stick: Stick) -> None:
-    """Pull it, and wait until everybody has noticed; forget it, so that the next test begins anew."""
-    machine.pull(stick)
-    in_state(machine, "absent")
-    for one in machine.usbbackup("status")["drives"]:
-        if one["enrolled"]:
-            machine.david("usbbackup", "drives", "forget", one["uuid"])
-
-
-def test_a_stick_is_mounted_backed_up_to_and_done_again_at_the_next_plug(
-    machine: UsbMachine, tmp_path: Path
-) -> None:
+def test_a_stick_is_mounted_backed_up_to_and_done_again_at_the_next_plug(desk: Desk) -> None:
     """After it was enrolled once nobody has to do anything: UDisks2 mounts it, asked by the agent."""
-    configure(machine, COPY)
-    stick, before = Stick(tmp_path, "plain", "ext4"), len(runs(machine))
-    enrol(machine, stick)
-    assert ended(machine, before + 1)["outcome"] == "success"
-    machine.pull(stick)
-    in_state(machine, "absent")
-    machine.plug(stick)
-    assert ended(machine, before + 2)["outcome"] == "success"
-    assert len(machine.usbbackup("snapshots")) == 2
-    leave(machine, stick)
+    desk.configure(COPY)
+    stick = desk.stick("plain")
+    desk.enrol(stick)
+    desk.ended("success")
+    desk.pull(stick)
+    desk.absent()
+    desk.plug(stick)
+    desk.ended("success", "success")
+    snapshots = desk.machine.usbbackup("snapshots")
+    assert len(snapshots) == 2
+    for snapshot in snapshots:
+        desk.same_files(snapshot["path"])
 
 
-def test_pulled_in_mid_run_it_is_interrupted_and_the_next_plug_finishes_it(
-    machine: UsbMachine, tmp_path: Path
-) -> None:
-    stick, before = Stick(tmp_path, "pulled", "ext4"), len(runs(machine))
-    configure(machine, SCRIPT)
-    enrol(machine, stick)
-    ended(machine, before + 1)
-    machine.pull(stick)
-    in_state(machine, "absent")
-    configure(machine, COPY)
-    machine.plug(stick, slow=True)
-    machine.until(
-        lambda: any(run["phase"] == "transfer" for run in machine.usbbackup("status")["runs"]), "the transfer"
-    )
-    machine.pull(stick)
-    assert ended(machine, before + 2)["outcome"] == "interrupted"
-    assert machine.root("pgrep", "-x", "rsync").returncode == 1
-    machine.plug(stick)
-    assert ended(machine, before + 3)["outcome"] == "success"
-    (snapshot,) = machine.usbbackup("snapshots")
-    machine.done("cmp", f"{snapshot['path']}/home/david/documents/film.bin", "/home/david/documents/film.bin")
-    leave(machine, stick)
+def test_pulled_in_mid_run_it_is_interrupted_and_the_next_plug_finishes_it(desk: Desk) -> None:
+    desk.configure(SCRIPT)
+    stick = desk.stick("pulled")
+    desk.enrol(stick)
+    desk.ended("success")
+    desk.pull(stick)
+    desk.absent()
+    desk.configure(COPY)
+    desk.plug(stick, slow=True)
+    desk.running()
+    desk.pull(stick)
+    desk.ended("success", "interrupted")
+    assert desk.machine.root("pgrep", "-x", "rsync").returncode == 1
+    desk.plug(stick)
+    desk.ended("success", "interrupted", "success")
+    (snapshot,) = desk.machine.usbbackup("snapshots")
+    desk.same_files(snapshot["path"])
 
 
-def test_after_the_backup_it_is_switched_off_and_gone(machine: UsbMachine, tmp_path: Path) -> None:
+def test_after_the_backup_it_is_switched_off_and_gone(desk: Desk) -> None:
     """The kernel has no such disk any more when "safe to unplug" is said."""
-    configure(machine, COPY, after="power-off")
-    stick, before = Stick(tmp_path, "off", "ext4"), len(runs(machine))
-    enrol(machine, stick)
-    assert ended(machine, before + 1)["outcome"] == "success"
-    in_state(machine, "absent")
-    assert machine.root("sh", "-c", "ls /dev/sd?").returncode != 0
-    assert "safe" in [one["verdict"] for one in machine.usbbackup("why")]
-    leave(machine, stick)
+    desk.configure(COPY, after="power-off")
+    desk.enrol(desk.stick("off"))
+    desk.ended("success")
+    desk.absent()
+    assert desk.machine.root("sh", "-c", "ls /dev/sd?").returncode != 0
+    assert "safe" in [one["verdict"] for one in desk.machine.usbbackup("why")]
 
 
-def test_a_stick_whose_top_directory_is_roots_waits_with_the_command_that_mends_it(
-    machine: UsbMachine, tmp_path: Path
-) -> None:
-    configure(machine, COPY)
-    stick, before = Stick(tmp_path, "roots", "ext4", owner=0), len(runs(machine))
-    machine.plug(stick)
-    device = node(machine)
-    machine.until(lambda: "Mounted" in machine.david("udisksctl", "mount", "-b", device).stdout, "the mount")
-    refused = machine.david("usbbackup", "drives", "enrol")
+def test_a_stick_whose_top_directory_is_roots_waits_with_the_command_that_mends_it(desk: Desk) -> None:
+    desk.configure(COPY)
+    device = desk.plug(desk.stick("roots", owner=0))
+    desk.mount(device)
+    refused = desk.machine.david("usbbackup", "drives", "enrol")
     assert refused.returncode == 75
     (command,) = [line for line in refused.stderr.splitlines() if "sudo install" in line]
-    machine.done("sh", "-ec", command.partition("sudo ")[2])
-    assert machine.david("usbbackup", "drives", "enrol").returncode == 0
-    assert ended(machine, before + 1)["outcome"] == "success"
-    leave(machine, stick)
+    desk.machine.done("sh", "-ec", command.partition("sudo ")[2])
+    desk.enrol_mounted(device)
+    desk.ended("success")
+    (snapshot,) = desk.machine.usbbackup("snapshots")
+    desk.same_files(snapshot["path"])
 
 
-@pytest.mark.parametrize(("fs_type", "job"), [("btrfs", COPY), ("vfat", SCRIPT)])
-def test_other_file_systems_are_mounted_and_backed_up_to(
-    machine: UsbMachine, tmp_path: Path, fs_type: str, job: dict[str, Any]
-) -> None:
-    configure(machine, job)
-    stick, before = Stick(tmp_path, fs_type, fs_type), len(runs(machine))
-    enrol(machine, stick)
-    assert ended(machine, before + 1)["outcome"] == "success"
-    leave(machine, stick)
+def test_on_btrfs_both_snapshots_are_whole(desk: Desk) -> None:
+    desk.configure(COPY)
+    stick = desk.stick("btrfs", "btrfs")
+    desk.enrol(stick)
+    desk.ended("success")
+    desk.pull(stick)
+    desk.absent()
+    desk.plug(stick)
+    desk.ended("success", "success")
+    for snapshot in desk.machine.usbbackup("snapshots"):
+        desk.same_files(snapshot["path"])
+
+
+@pytest.mark.parametrize("fs_type", ["vfat", "exfat"])
+def test_fat_is_told_of_when_it_is_enrolled_and_gets_a_plain_copy_by_choice(desk: Desk, fs_type: str) -> None:
+    desk.configure(COPY)
+    stick = desk.stick(fs_type, fs_type)
+    told = desk.enrol(stick)
+    assert f"{fs_type}, cannot keep: hard links, symbolic links" in told
+    assert ("files of 4 GiB" in told) == (fs_type == "vfat")
+    assert "use the borg engine, or write `layout: mirror`" in told
+    (refused,) = desk.ended("failed")
+    assert "snapshots need hard links" in refused["message"]
+    desk.pull(stick)
+    desk.absent()
+    desk.configure(MIRROR)
+    desk.plug(stick)
+    desk.ended("failed", "success")
+    (copy,) = desk.machine.usbbackup("snapshots")
+    desk.same_files(copy["path"])
+
+
+def test_two_at_once_work_side_by_side_and_fail_alone(desk: Desk) -> None:
+    """One sits behind a hub. It is pulled while both are copied to; the other goes on."""
+    desk.configure(SCRIPT)
+    direct, behind = desk.stick("direct"), desk.stick("behind")
+    for stick in (direct, behind):
+        desk.enrol(stick)
+    desk.ended("success", "success")
+    for stick in (direct, behind):
+        desk.pull(stick)
+    desk.absent()
+    desk.configure(COPY)
+    desk.plug(direct, slow=True)
+    desk.plug(behind, slow=True, hub=True)
+    desk.running(2)
+    desk.pull(behind)
+    outcomes = {run["drive"]: run["outcome"] for run in desk.settled(4)[2:]}
+    assert sorted(outcomes.values()) == ["interrupted", "success"]
+    desk.plug(behind, hub=True)
+    last = desk.settled(5)[-1]
+    assert (last["outcome"], outcomes[last["drive"]]) == ("success", "interrupted")
+    snapshots = desk.machine.usbbackup("snapshots")
+    assert {snapshot["drive"] for snapshot in snapshots} == set(outcomes)
+    for snapshot in snapshots:
+        desk.same_files(snapshot["path"])
+
+
+def test_a_locked_stick_is_opened_with_a_key_file_and_locked_again(desk: Desk) -> None:
+    """Only where the drive was enrolled: a container that merely carries the label is never tried.
+
+    The key is any bytes, a new line at its end among them.
+    """
+    machine = desk.machine
+    assert machine.david("sh", "-ec", f"head -c 31 /dev/urandom > {KEY}; echo >> {KEY}").returncode == 0
+    unlock = {"passcommand": ["sh", "-c", f"echo >> {KEY}.asked; cat {KEY}"]}
+    desk.configure(COPY, unlock=unlock)
+    strange, ours = desk.stick("strange", "luks"), desk.stick("ours", "luks")
+    for stick in (strange, ours):
+        device = desk.plug(stick)
+        fast = ("--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000")
+        machine.done("cryptsetup", "-q", "luksFormat", f"--key-file={KEY}", "--label=backup", *fast, device)
+        machine.done("udevadm", "settle")
+    opened = machine.david("udisksctl", "unlock", "--no-user-interaction", "-b", device, f"--key-file={KEY}")
+    assert opened.returncode == 0, opened.stderr
+    inside = opened.stdout.split()[-1].rstrip(".")
+    machine.done("mkfs.ext4", "-q", "-L", "backup", "-E", "root_owner=1000:1000", inside)
+    machine.done("udevadm", "settle")
+    desk.mount(inside)
+    desk.enrol_mounted(inside)
+    desk.ended("success")
+    desk.pull(ours)
+    desk.absent()
+    until(lambda: "crypt" not in machine.done("lsblk", "-n", "-o", "TYPE"), "the pulled container to be gone")
+    desk.configure(COPY, unlock=unlock, after="unmount")
+    device = desk.plug(ours)
+    *_, run = desk.ended("success", "success")
+    desk.drive("ejected")
+    assert "crypt" not in machine.done("lsblk", "-n", "-o", "TYPE")
+    assert machine.done("wc", "-l", f"{KEY}.asked").split()[0] == "1"
+    machine.done("cryptsetup", "open", "--readonly", f"--key-file={KEY}", device, "looked-at")
+    time = run["snapshot"].partition("@")[2]
+    copy = f"/mnt/usbbackup/*/david/home/snapshots/{time}{DOCUMENTS}"
+    look = f"mount -o ro,noload /dev/mapper/looked-at /mnt && diff -r {copy} {DOCUMENTS}"
+    machine.done("unshare", "--mount", "sh", "-ec", look)
+    machine.done("cryptsetup", "close", "looked-at")
