@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class Template:
             drive.plug()
             drive.mount(options=MOUNTED[kind.fs_type])
             self.house.done("drives", "enrol")
+            until(self._is_of_age, "the documents to be of an age at which their times are believed")
             self.house.done("start", "--wait")
             (self.earlier,) = (snapshot["snapshot"] for snapshot in self.house.snapshots())
             drive.unmount()
@@ -79,6 +81,11 @@ class Template:
             file = documents / f"crowd/{number // files}/{number % files}"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
+
+    def _is_of_age(self) -> bool:
+        """What changed within two seconds before a walk is looked at by rsync the next time."""
+        newest = max(path.lstat().st_ctime for path in self.house.documents.rglob("*"))
+        return time.time() > newest + 3
 
     def _more_documents(self) -> None:
         documents, owner = self.house.documents, self.house.person.owner
