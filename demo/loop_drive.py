@@ -165,12 +165,12 @@ class LoopDrive:
         if self._disk is not None:
             self.unplug()
 
-    def fill(self) -> None:
-        """Take every name, and every block that is not root's own."""
+    def fill(self, *, with_names: bool = True) -> None:
+        """Take every block that is not root's own, and every name."""
         names = self.mount_point / "names"
         names.mkdir()
         with suppress(OSError):
-            for number in range(1 << 20):
+            for number in range(1 << 20 if with_names else 1):
                 (names / f"{number}").touch()
         room = os.statvfs(names)
         with (names / "0").open("wb") as file:

@@ -192,11 +192,11 @@ def test_differences_retention_and_proofs_are_told(house, stick):
 @pytest.mark.parametrize("engine", ["rsync", "borg"])
 def test_pruning_makes_room_on_a_drive_that_is_full_to_the_last_byte(house, stick, engine):
     """borg has to write before it can remove: it gets the room that was kept for it."""
-    drive = backed_up(house, stick, house.job(engine))
+    drive = backed_up(house, stick, house.job(engine), size=8 << 30)
     house.done("start", "--wait")
     assert len(house.snapshots()) == 2
     house.configure(house.job(engine, keep={"last": 1}))
-    drive.fill()
+    drive.fill(with_names=False)
     house.done("prune")
     assert len(house.snapshots()) == 1
 

@@ -19,6 +19,7 @@ PACKAGE = "borgbackup"
 
 _CHECKPOINT_INTERVAL = 300  # seconds of work that a pulled drive may cost
 _LOCK_WAIT = 10  # seconds
+_SEGMENT = 32 << 20  # bytes
 _RELAY = Path(__file__).with_name("relay.py")
 
 # What the user may have set for borg by hand, and what must not reach these runs.
@@ -90,6 +91,18 @@ def init(encryption: str) -> tuple[str, ...]:
     ('borg', 'init', '--log-json', '--encryption=repokey-blake2', 'borg.new')
     """
     return ("borg", "init", "--log-json", f"--encryption={encryption}", UNFINISHED)
+
+
+def small_segments() -> tuple[str, ...]:
+    """Have a new repository kept in smaller files than borg's own 500 MB.
+
+    Before it removes anything, borg wants room for a whole one (Repository.check_free_space, 1.2 and 1.4): on
+    a full drive that has to be found within the reserve.
+
+    >>> small_segments()
+    ('borg', 'config', '--log-json', 'borg.new', 'max_segment_size', '33554432')
+    """
+    return ("borg", "config", "--log-json", UNFINISHED, "max_segment_size", str(_SEGMENT))
 
 
 def export_key() -> tuple[str, ...]:

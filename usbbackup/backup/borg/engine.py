@@ -144,6 +144,7 @@ class Borg:
         await in_thread(repository.remove_unfinished, work.job_fd)
         encryption = work.request.job.encryption or DEFAULT_ENCRYPTION
         await self._ask(work, commands.init(encryption))
+        await self._ask(work, commands.small_segments())
         if encryption != "none":
             key = await self._ask(work, commands.export_key())
             await in_thread(repository.keep_key, _key_file(work), key.stdout)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from usbbackup.folders import closing, make_folder, names_in, open_folder
 
 RESERVE = "reserve"
-LARGEST = 64 << 20  # bytes
+LARGEST = 128 << 20  # bytes: a segment, an object, four times the index (commands.small_segments)
 SHARE = 100  # of the file system: one per cent of a small one
 _FILES = 32  # so many names, too: lock, segments, index and hints of a small backup are about a dozen
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
