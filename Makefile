@@ -8,7 +8,7 @@ help:
 	@echo "make test    run the tests (as root: also on real loop devices, with udev)"
 	@echo "make test-system  boot Debian 12 and 13 in containers, set it up there as users do (needs root)"
 	@echo "make deb     build the Debian package (13 and newer) into dist/ (needs root)"
-	@echo "make test-vm  in virtual machines: real USB sticks plugged and pulled, homes of eCryptfs recovered (needs root)"
+	@echo "make test-vm  in virtual machines: real USB sticks plugged and pulled, homes of eCryptfs opened and recovered (needs root)"
 	@echo "make faults  do every fault at every moment to both engines (as root, three quarters of an hour), print what survived"
 	@echo "make check   ruff, formatting, mypy --strict"
 	@echo "make bench   measure speed and cost, print ratios"
@@ -35,7 +35,11 @@ deb: prepare
 test-vm: prepare
 	@packaging/prepare vm
 	@[ "$$(id -u)" != 0 ] || $(PYTHON) -m tests.usb.debian $(CACHE)/vm
-	@USBBACKUP_TEST_CACHE=$(CACHE) $(PYTHON) -m pytest -rs -m vm tests/ecryptfs tests/usb
+	@# two machines at once, one for each core
+	@export USBBACKUP_TEST_CACHE=$(CACHE); \
+	$(PYTHON) -m pytest -rs -m vm tests/ecryptfs >.test-vm 2>&1 & other=$$!; \
+	$(PYTHON) -m pytest -rs -m vm tests/usb; code=$$?; \
+	wait $$other || code=1; cat .test-vm; rm -f .test-vm; exit $$code
 
 # Four parts side by side, of about the same length.
 faults: prepare

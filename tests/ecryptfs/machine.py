@@ -11,7 +11,8 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-PACKAGES = "linux-image-amd64,kmod,ecryptfs-utils,keyutils,python3,python3-cryptography,attr"
+from tests.usb import debian
+
 _MIB = 1024 * 1024
 _INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 PYTHONUNBUFFERED=1
@@ -22,27 +23,16 @@ echo o > /proc/sysrq-trigger; sleep 60
 """
 
 
-def root_file_system(folder: Path) -> Path:
-    """Debian with a kernel that has eCryptfs, made once below `folder`."""
-    root, new = folder / "root", folder / "root.new"
-    if not root.exists():
-        subprocess.run(["rm", "-rf", "--one-file-system", str(new)], check=True)  # it may have mounts inside
-        make = ["mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(new)]
-        subprocess.run(make, check=True, stdin=subprocess.DEVNULL, capture_output=True)
-        new.rename(root)
-    return root
-
-
 def run(folder: Path, program: Path, files: Mapping[str, Path], into: Path, seconds: float = 900) -> str:
     """Boot, run `program` with a directory as its argument, unpack what it left there `into`.
 
     `files` are placed beside the program, directories included. Returns what the console said; raises
     AssertionError where the program did not end well.
     """
-    root = root_file_system(folder)
     disk, answer = folder / "disk.img", folder / "answer.img"
-    _place(root, program, files)
-    _disk(disk, root)
+    with debian.tree(folder) as root:
+        _place(root, program, files)
+        debian.disk(root, disk, 4096)
     with answer.open("wb") as file:
         file.truncate(2048 * _MIB)
     console = _boot(folder, disk, answer, seconds)
@@ -77,20 +67,13 @@ def _place(root: Path, program: Path, files: Mapping[str, Path]) -> None:
     (root / "init").chmod(0o755)
 
 
-def _disk(disk: Path, root: Path) -> None:
-    disk.unlink(missing_ok=True)
-    with disk.open("wb") as file:
-        file.truncate(4096 * _MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-d", str(root), str(disk)], check=True)
-
-
 def _boot(folder: Path, disk: Path, answer: Path, seconds: float) -> str:
     boot = folder / "root/boot"
     log = folder / "console.log"
-    machine = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"]
+    machine = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-m", "1024"]
     devices = ["-display", "none", "-serial", f"file:{log}", "-no-reboot", "-nic", "none"]
     kernel = ["-kernel", str(max(boot.glob("vmlinuz-*"))), "-initrd", str(max(boot.glob("initrd.img-*")))]
-    line = ["-append", "root=/dev/vda ro console=ttyS0 quiet panic=-1 init=/init"]
+    line = ["-append", f"{debian.SWITCHES} ro console=ttyS0 panic=-1 init=/init"]
     drives = [f"file={image},format=raw,if=virtio,cache=unsafe" for image in (disk, answer)]
     disks = [word for drive in drives for word in ("-drive", drive)]
     subprocess.run([*machine, *devices, *kernel, *line, *disks], check=True, timeout=seconds)

@@ -25,8 +25,7 @@ CACHE = Path(os.environ.get("USBBACKUP_TEST_CACHE", "~/.cache/usbbackup-tests"))
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What the machine has made."""
-    folder, into = CACHE / "ecryptfs", tmp_path_factory.mktemp("machine")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, into = CACHE / "vm", tmp_path_factory.mktemp("machine")
     files = {"usbbackup": HERE.parent.parent / "usbbackup"}
     print(machine.run(folder, HERE / "trees.py", files, into))
     yield into

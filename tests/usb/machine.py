@@ -295,9 +295,8 @@ def _furnish(root: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / "usr/local/bin/usbbackup").chmod(0o755)
-    defaults = (
-        root / "etc/login.defs"
-    )  # whoever is not logged in after a minute is turned out, also if all is slow
+    # whoever has not logged in within a minute is turned out, also where all is slow
+    defaults = root / "etc/login.defs"
     defaults.write_text(re.sub(r"(?m)^LOGIN_TIMEOUT\s.*$", "LOGIN_TIMEOUT 0", defaults.read_text()))
     systemctl = ["systemctl", "--quiet", f"--root={root}"]
     _run(*systemctl, "enable", "servant.service", "serial-getty@ttyS1.service")
