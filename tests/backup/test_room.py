@@ -88,9 +88,9 @@ def test_where_files_may_be_compressed_nothing_is_refused(tmp_path: Path) -> Non
     place = Place(tmp_path)
     with place.opened() as target:
         too_much = Amount(room.free(target.fd).bytes + 1_000_000_000, 1)
-        assert "1.0 GB are missing" in str(room.lacking(target, too_much))
+        assert "1.0 GB are missing" in str(room.lacking(target, too_much, room.free(target.fd)))
         target.facts = replace(target.facts, fs_type="btrfs")
-        assert room.lacking(target, too_much) is None
+        assert room.lacking(target, too_much, room.free(target.fd)) is None
 
 
 @pytest.mark.root
@@ -106,3 +106,17 @@ def test_what_is_linked_meanwhile_is_dropped_again(tmp_path: Path) -> None:
         (place.source / "large").unlink()
         assert place.run().outcome is Outcome.SUCCESS
         assert "3200 linked, 0 left to rsync" in place.log
+
+
+@pytest.mark.root
+def test_the_folders_that_are_made_meanwhile_are_not_counted_twice(tmp_path: Path) -> None:
+    """What a snapshot takes is compared with the room that there was before its folders were made."""
+    with a_small_drive(tmp_path) as place:
+        folders = os.statvfs(place.mount).f_ffree * 2 // 5
+        for number in range(folders):
+            (place.source / f"{number}").mkdir()
+        for number in range(3200):
+            (place.source / f"0/{number}").touch()
+        assert place.run().outcome is Outcome.SUCCESS
+        result = place.run()
+        assert result.outcome is Outcome.SUCCESS, result.message

@@ -198,6 +198,15 @@ def test_what_differs_in_its_attributes_alone_is_linked_or_copied_by_rsync(place
     assert everything(place.stored()) == everything(place.source)
 
 
+def test_where_rsync_compares_a_new_name_of_a_file_is_linked_too(place: Place) -> None:
+    place.run()
+    manifest(place).unlink()
+    os.link(place.source / "d/file", place.source / "d/same")
+    assert "rsync compares everything" in how(place)
+    assert (place.stored() / "d/same").samefile(place.stored(0) / "d/file")
+    assert everything(place.stored()) == everything(place.source)
+
+
 def test_several_sources_one_of_them_a_file(place: Place) -> None:
     other = place.top / "other"
     other.mkdir()

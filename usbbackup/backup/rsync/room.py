@@ -64,20 +64,19 @@ def _changed(now: Directory, before: Directory | None) -> list[tuple[int, int]]:
     return [(mark[0], mark[1]) for mark in marks]
 
 
-def check(work: Work, recorder: Recorder, before: Manifest | None) -> None:
-    """Raise `TooSmall` where the drive has no room for what was recorded, beside what `before` tells of."""
+def check(work: Work, recorder: Recorder, before: Manifest | None, there: Amount) -> None:
+    """Raise `TooSmall` where what was recorded takes more than was `there`, beside what `before` tells of."""
     folders = sum(tally.directories for tally in work.scan.tallies.values())
     most = Amount(recorder.bytes + _BLOCK * folders, recorder.files + folders)
-    if most.fits(free(work.job_fd)):
+    if most.fits(there):
         return
     target = work.request.target
-    if (what := lacking(target, needed(Manifest(recorder.flush()), before))) is not None:
+    if (what := lacking(target, needed(Manifest(recorder.flush()), before), there)) is not None:
         raise TooSmall(Result(Outcome.FAILED, what, _HINT))
 
 
-def lacking(target: Target, need: Amount) -> str | None:
+def lacking(target: Target, need: Amount, there: Amount) -> str | None:
     """Why the drive is too small for that, and by how much; None where it is not, or nobody can know."""
-    there = free(target.fd)
     if need.fits(there) or target.facts.fs_type in _MAY_COMPRESS:
         return None
     if need.bytes > there.bytes:

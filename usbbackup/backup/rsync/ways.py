@@ -21,6 +21,7 @@ from usbbackup.backup.rsync.cloning import Course, Filled, Wish
 from usbbackup.backup.rsync.commands import Copy
 from usbbackup.backup.rsync.log import Account
 from usbbackup.backup.rsync.refresh import refresh
+from usbbackup.backup.rsync.room import Amount
 from usbbackup.backup.walk import Group, inside
 from usbbackup.files import Held, nameless
 from usbbackup.outcome import Outcome
@@ -43,16 +44,17 @@ class Transfer:
     async def by_manifest(self, last: str, before: Manifest) -> Account:
         """`before` is the manifest of the snapshot in the folder `last`."""
         order, course = self._order(last), Course()
+        there = await self.work.blocking(room.free, self.work.job_fd)  # before anything is made there
         if self.seeded:
-            await self.work.blocking(self._look, course, before)
+            await self.work.blocking(self._look, course, before, there)
             return await self._refreshed(order, before)
         files = before.binding.get("files", 0)
         if files <= cloning.FEW:
-            await self.work.blocking(self._look, course, before)
+            await self.work.blocking(self._look, course, before, there)
             return await self._rest(order, await self._cloned(order, course, before, self.recorder.files))
         cloned = asyncio.ensure_future(self._cloned(order, course, before, files))
         try:
-            await self.work.blocking(self._look, course, before)
+            await self.work.blocking(self._look, course, before, there)
             return await self._rest(order, await cloned)
         finally:
             cloned.cancel()
@@ -84,17 +86,19 @@ class Transfer:
         if self.seeded:
             return await self._refreshed(order, None, differing)
         await self.work.blocking(self._leave_to_rsync, order, differing)
-        return await self._rest(order, Filled(filled.linked - len(differing), filled.listed + len(differing)))
+        filled.linked, filled.listed = filled.linked - len(differing), filled.listed + len(differing)
+        return await self._rest(order, filled)
 
     async def by_rsync(self) -> Account:
         """Everything."""
-        names = self._named(lambda: self._judge_room(None))  # rsync waits for the end of its list
+        # rsync waits for the end of its list
+        names = self._named(lambda: self._judge_room(None, room.free(self.work.job_fd)))
         return await run.run(self.work, self.tree, self.fitness, names)
 
-    def _judge_room(self, before: Manifest | None) -> None:
+    def _judge_room(self, before: Manifest | None, there: Amount) -> None:
         """Raise `TooSmall`. What else is linked from may have it all: then nobody knows."""
         if self.seeded or len(self.tree.links) == (before is not None):
-            room.check(self.work, self.recorder, before)
+            room.check(self.work, self.recorder, before, there)
 
     async def _cloned_after(self, walked: asyncio.Event, order: Order) -> Filled:
         await walked.wait()
@@ -138,12 +142,12 @@ class Transfer:
             return Account()
         return await run.run(self.work, tree, self.fitness, contents(order.listed))
 
-    def _look(self, course: Course, before: Manifest) -> None:
+    def _look(self, course: Course, before: Manifest, there: Amount) -> None:
         """Walk, and tell those who follow how far it is."""
         try:
             for _ in self._walk():
                 course.reach(self.recorder.reached)
-            self._judge_room(before)
+            self._judge_room(before, there)
             self.recorder.flush()
             course.reach(self.recorder.reached)
         finally:
