@@ -20,7 +20,7 @@ BY_MANIFEST, BY_RSYNC = "by the manifest", "by rsync"
 def planted(folder: Path, seed: int, drive: Path | None = None, *, pipes: bool = True) -> tuple[Place, Wild]:
     """A source that has grown at random, and a drive.
 
-    Without pipes for changes during runs: rsync waits minutes for a file that has become one.
+    Without pipes for changes during runs: a run ends that meets a file which has become one.
     """
     place = Place(folder, drive)
     wild = Wild(random.Random(seed), place.source, pipes)  # noqa: S311 - no secret

@@ -29,7 +29,7 @@ class Enrolment:
     limits: Sequence[str] = ()  # what its file system cannot keep, a sentence each
 
 
-def enrol(world: World, sightings: Sequence[Sighting], word: str | None, *, read_only: bool) -> "Enrolment":
+def enrol(world: World, sightings: Sequence[Sighting], word: str | None, *, read_only: bool) -> Enrolment:
     """Enrol the drive that is meant; without a word the only unknown one that is plugged in. It may block."""
     sighting = _named(world, sightings, word) if word else _only_unknown(world, sightings)
     verdict = sighting.verdict
@@ -53,7 +53,7 @@ def enrol(world: World, sightings: Sequence[Sighting], word: str | None, *, read
         return Enrolment(sighting, limits=told(pin.fd, pin.facts.fs_type))
 
 
-def enrolled(after: Picture, enrolment: "Enrolment") -> Answer:
+def enrolled(after: Picture, enrolment: Enrolment) -> Answer:
     """What came of a wish to enrol: the drive as it is now, or the one command that root must run before."""
     needed = enrolment.needed
     return {
