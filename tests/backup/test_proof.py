@@ -250,3 +250,18 @@ def test_a_run_that_meets_damage_is_a_warning_that_names_it(place: Place) -> Non
     assert result.outcome is Outcome.WARNING
     assert told == []
     assert any("deep/other was restored with another content" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_that_restores_no_file_proves_nothing(engine: str) -> None:
+    """As where the sources hold none, or none that fits at home: the last proof stays what it was."""
+    with filled(engine) as place:
+        place.job = place.with_job(verify=Verify(every=1.0, sample=3))
+        for file in [path for path in place.source.rglob("*") if path.is_file()]:
+            file.unlink()
+        (place.source / "link").symlink_to("nowhere")
+        told: list[str] = []
+        result = place.run(on_proven=told.append, last_proven=None, accept_source=True)
+        assert result.outcome is Outcome.SUCCESS
+        assert told == []
+        assert any("nothing was proven" in line for line in place.log)

@@ -149,6 +149,9 @@ async def _proven(work: Work, engine: Engine, result: Result) -> Result:
     proof = await _proof(work, engine, wish.sample if due else None)
     if proof is None:
         return result
+    if not proof.flaws and not proof.files:
+        request.log("nothing was proven: there is no file, or none that may be restored for that at home")
+        return result
     if not proof.flaws:
         request.on_proven(work.snapshot)
         request.log(f"proven: {proof.files} files were restored, and are as they were kept")
