@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import _common
 from _common import Figure, figure
 
-from usbbackup.backup.catalogue import FILE, Catalogue, Listing
+from usbbackup.backup.catalogue.database import FILE, Catalogue
+from usbbackup.backup.catalogue.listing import Listing
 
 IN_ONE = 16  # files in a directory
 SIZE, FIND = 150.0, 200.0  # MB and milliseconds wanted for a million files in a hundred snapshots

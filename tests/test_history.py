@@ -1,6 +1,5 @@
 """The run history: what goes in comes out, in the order it was recorded, however often and whatever it is."""
 
-import doctest
 import re
 import subprocess
 import sys
@@ -46,10 +45,6 @@ def history(tmp_path: Path, clock: HandClock) -> Iterator[History]:
 
 def begin(history: History, run: str, job: str = "home", drive: str = "8fa2", stay: str = "a-1") -> None:
     history.begin_run(run, job, drive, stay, 1.5, "/logs/" + run)
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(module).failed == 0
 
 
 def test_a_run_is_told_from_its_begin_to_its_end(history: History, clock: HandClock) -> None:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from runs import Place
 from shelf import ENGINES
 
-from usbbackup.backup.catalogue import FILE, Catalogue, Listing, Seen
+from usbbackup.backup.catalogue.database import FILE, Catalogue, Seen
+from usbbackup.backup.catalogue.listing import Listing
 from usbbackup.config import JobConfig, Keep
+from usbbackup.outcome import Outcome, Phase, Progress
 
 TIMES = [f"2026-11-{day:02d}T100000Z" for day in range(1, 29)]
 Tree = dict[bytes, dict[bytes, tuple[int, int]]]
@@ -97,6 +99,12 @@ def test_snapshots_that_were_removed_hold_nothing(catalogue: Catalogue) -> None:
         ("docs/tax.pdf", {b"tax.pdf"}),
         ("nowhere/tax.pdf", set()),
         ("caf*", {b"caf\xe9"}),
+        ("caf\udce9", {b"caf\xe9"}),
+        ("*f\udce9", {b"caf\xe9"}),
+        ("f\udce9", {b"caf\xe9"}),
+        ("[tT]*.pdf", {b"tax.pdf", b"TAXES.pdf"}),
+        ("1[^0]*", set()),
+        ("*", {b"tax.pdf", b"TAXES.pdf", b"100%.txt", b"1000.txt", b"caf\xe9"}),
     ],
 )
 def test_names_are_found_as_they_are_by_patterns_and_by_a_part(
@@ -134,6 +142,28 @@ def test_a_record_that_is_cut_off_leaves_nothing(catalogue: Catalogue) -> None:
         catalogue.record("u", "blue", "home", TIMES[0], cut(), [])
     assert catalogue.find("x") == []
     assert isinstance(catalogue.db, sqlite3.Connection)
+
+
+def test_a_draft_writes_nothing_and_is_made_anew_where_it_no_longer_holds(catalogue: Catalogue) -> None:
+    record(catalogue, 0, {b"/a": {b"x": (1, 1)}, b"/b": {b"y": (1, 1)}})
+    tree: Tree = {b"/a": {b"x": (2, 2)}}
+    changes = catalogue.db.total_changes
+    draft = catalogue.draft("uuid-blue", "home", listings(tree))
+    assert catalogue.db.total_changes == changes
+    record(catalogue, 1, {b"/a": {b"x": (3, 3)}, b"/c": {b"z": (1, 1)}})  # a rebuilding, say
+    catalogue.record("uuid-blue", "blue", "home", TIMES[2], listings(tree), TIMES[:3], draft)
+    assert [(one.first, one.current) for one in catalogue.find("z")] == [(f"home@{TIMES[1]}", False)]
+    assert [(one.size, one.version) for one in catalogue.find("x")] == [(2, f"home@{TIMES[2]}")]
+
+
+def test_a_draft_that_holds_is_all_that_is_read(catalogue: Catalogue) -> None:
+    record(catalogue, 0, {b"/a": {b"x": (1, 1)}, b"/b": {b"y": (1, 1)}})
+    draft = catalogue.draft("uuid-blue", "home", listings({b"/a": {b"x": (2, 2)}}))
+    catalogue.record("uuid-blue", "blue", "home", TIMES[1], iter(()), TIMES[:2], draft)
+    assert [(one.size, one.current) for name in "xy" for one in catalogue.find(name)] == [
+        (2, True),
+        (1, False),
+    ]
 
 
 trees = st.dictionaries(
@@ -189,3 +219,27 @@ def test_runs_note_what_their_snapshots_hold(engine: str) -> None:
             assert (one.path, one.drive, one.current) == (bytes(path), "u-1", True)
             assert one.size == path.stat().st_size
         catalogue.close()
+
+
+def test_a_run_that_ends_before_there_is_a_snapshot_notes_nothing(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (place.source / "tax.pdf").write_text("old")
+    place.run()
+    (place.source / "new.pdf").write_text("new")
+
+    def leave(progress: Progress) -> None:
+        if progress.phase is Phase.PUBLISH and place.drive is not None:
+            place.drive.reason = "the drive is gone"
+
+    assert place.run(report=leave).outcome is Outcome.INTERRUPTED
+    catalogue = Catalogue.open(place.top / "home/.local/state/usbbackup")
+    assert [one.last[5:] for one in catalogue.find("*.pdf")] == [place.snapshots()[0].name]
+    catalogue.close()
+
+
+def test_a_run_is_good_where_nothing_can_be_noted(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (place.source / "tax.pdf").write_text("old")
+    (place.top / "home/.local/state/usbbackup" / FILE).mkdir(parents=True)
+    assert place.run().outcome is Outcome.SUCCESS
+    assert any("could not be noted for `find`" in line for line in place.log)

@@ -14,7 +14,7 @@ from typing import Self
 
 from usbbackup.agent import desk, glance
 from usbbackup.agent.world import World
-from usbbackup.backup.catalogue import Catalogue
+from usbbackup.backup.catalogue.database import Catalogue
 from usbbackup.backup.difference import Changed, changes
 from usbbackup.backup.naming import Candidate, Wish, choose
 from usbbackup.backup.opened import Opened, entries

@@ -6,7 +6,8 @@ from contextlib import closing, contextmanager
 
 from usbbackup.agent.reading import Held, Reading
 from usbbackup.agent.world import World
-from usbbackup.backup.catalogue import Catalogue, Seen, of_entries
+from usbbackup.backup.catalogue.database import Catalogue, Seen
+from usbbackup.backup.catalogue.listing import of_entries
 from usbbackup.backup.opened import entries
 from usbbackup.errors import UsbbackupError
 

@@ -1,16 +1,20 @@
 """One whole run, from the first look at the drive to its one result."""
 
+import asyncio
 import errno
 import fcntl
 import os
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from usbbackup import kernel
-from usbbackup.backup import catalogue, command, hooks, layout
+from usbbackup.backup import command, hooks, layout
 from usbbackup.backup.borg.engine import Borg
+from usbbackup.backup.catalogue.noting import Note
+from usbbackup.backup.catalogue.recording import Draft
 from usbbackup.backup.engine import Copied, Engine, Over, Request, Work, failed, gone, unless
-from usbbackup.backup.manifest import Manifest
 from usbbackup.backup.proof import Flaw, Proof
 from usbbackup.backup.prune import prune
 from usbbackup.backup.rsync.engine import Rsync
@@ -56,11 +60,12 @@ async def _back_up(request: Request) -> Result:
         if request.dry_run:
             return _rehearsed(survey, await engine.rehearse(work))
         copied = await _copied(work, engine, survey)
+        note = _note(work, engine)
+        draft = await _synced(work, engine, note)
         await _published(work, engine)
-        seen = engine.seen()
         await _tidied(work, engine)
         left = await _pruned(work, engine)
-        await _catalogued(work, seen, left)
+        await _noted(work, note, draft, left)
         result = _result(work, survey, replace(copied, files=survey.scan.files))
         return await _proven(work, engine, result)
 
@@ -76,21 +81,33 @@ def _engine(request: Request) -> Engine:
 
 
 async def _copied(work: Work, engine: Engine, survey: Survey) -> Copied:
-    """Everything that comes before the snapshot; where it ends early, the drive is left in order."""
-    try:
+    async with _in_order(work, engine):
         work.enter(Phase.STAGE)
         await engine.stage(work)
         work.enter(Phase.TRANSFER)
         copied = await engine.transfer(work)
         survey.judge_copy(max(copied.missed, len(copied.unread)))
+        return copied
+
+
+async def _synced(work: Work, engine: Engine, note: Note | None) -> Draft | None:
+    """Have all of it on the disk; meanwhile what will be noted of it is compared with what is."""
+    async with _in_order(work, engine):
         work.enter(Phase.SYNC)
         await in_thread(layout.announce, work.job_fd, work.time)
-        await work.blocking(kernel.syncfs, work.job_fd)
+        draft, _ = await asyncio.gather(_drafted(work, note), work.blocking(kernel.syncfs, work.job_fd))
         work.enter(Phase.PUBLISH)
+        return draft
+
+
+@asynccontextmanager
+async def _in_order(work: Work, engine: Engine) -> AsyncIterator[None]:
+    """Before there is a snapshot: where it ends early, the drive is left in order."""
+    try:
+        yield
     except (Over, OSError):
         await _set_aside(work, engine)
         raise
-    return copied
 
 
 async def _published(work: Work, engine: Engine) -> None:
@@ -130,14 +147,37 @@ async def _pruned(work: Work, engine: Engine) -> list[str] | None:
         return None
 
 
-async def _catalogued(work: Work, seen: Manifest | None, left: list[str] | None) -> None:
+def _note(work: Work, engine: Engine) -> Note | None:
+    try:
+        seen = engine.seen()
+    except OSError as error:
+        _unnoted(work, error)
+        return None
+    return None if seen is None else Note(work, seen)
+
+
+async def _drafted(work: Work, note: Note | None) -> Draft | None:
+    """None where there is nothing to note, or it is not yet known how: then it is tried again."""
+    if note is None:
+        return None
+    try:
+        return await work.blocking(note.draft)
+    except (OSError, sqlite3.Error):
+        return None
+
+
+async def _noted(work: Work, note: Note | None, draft: Draft | None, left: list[str] | None) -> None:
     """Note at home what the snapshot holds; without that it is only not found by `find`."""
-    if seen is None:
+    if note is None:
         return
     try:
-        await work.blocking(catalogue.note, work, seen, left)
+        await work.blocking(note.write, draft, left)
     except (Over, OSError, sqlite3.Error) as trouble:
-        work.request.log(f"what is in the snapshot could not be noted for `find`: {trouble}")
+        _unnoted(work, trouble)
+
+
+def _unnoted(work: Work, trouble: Exception) -> None:
+    work.request.log(f"what is in the snapshot could not be noted for `find`: {trouble}")
 
 
 async def _proven(work: Work, engine: Engine, result: Result) -> Result:

@@ -9,7 +9,7 @@ from usbbackup.clock import from_compact_utc, rfc3339
 from usbbackup.text import human_bytes, safe
 
 if TYPE_CHECKING:
-    from usbbackup.backup.catalogue import Seen
+    from usbbackup.backup.catalogue.database import Seen
     from usbbackup.cli.main import Terminal
 
 HELP = "tell which snapshots hold a file, also on drives that are not plugged in"
