@@ -1,5 +1,6 @@
 """The rsync engine without snapshots."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from runs import Place, everything
 
-from usbbackup.outcome import Outcome, Phase
+from usbbackup.outcome import Outcome, Phase, Progress
 from usbbackup.programs import Program
 
 pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
@@ -106,3 +107,41 @@ def test_a_symlink_in_the_copy_is_never_followed(place: Place) -> None:
     (place.job_folder / "mirror").symlink_to(elsewhere)
     assert place.run().outcome is Outcome.FAILED
     assert [path.name for path in elsewhere.iterdir()] == ["precious"]
+
+
+def pulled(place: Place, phase: Phase = Phase.SYNC) -> None:
+    """A run whose drive goes after all was copied, and before it was synced."""
+
+    def pull(progress: Progress) -> None:
+        if progress.phase is phase and place.drive is not None:
+            place.drive.reason = "The drive was unmounted."
+
+    assert place.run(report=pull).outcome is Outcome.INTERRUPTED
+
+
+def zeroed(path: Path) -> None:
+    """What a pulled drive may have of a file: its size and time, without the data."""
+    found = path.stat()
+    path.write_bytes(bytes(found.st_size))
+    os.utime(path, ns=(found.st_mtime_ns, found.st_mtime_ns))
+
+
+def test_of_a_run_that_was_cut_off_size_and_time_prove_nothing(place: Place) -> None:
+    pulled(place)
+    zeroed(mirrored(place) / "top")
+    pulled(place, Phase.TRANSFER)  # once more, before anything was compared
+    assert place.run().outcome is Outcome.SUCCESS
+    assert everything(mirrored(place)) == everything(place.source)
+    assert any("by content" in line for line in place.log)
+    assert place.stages() == ["mirror"]
+
+
+def test_after_a_run_that_was_cancelled_size_and_time_are_enough(place: Place) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.phase is Phase.SYNC:
+            place.stop.set(Outcome.CANCELLED, "the user said so")
+
+    assert place.run(report=stop).outcome is Outcome.CANCELLED
+    assert place.stages() == ["mirror"]
+    place.run()
+    assert not any(b"--checksum" in program.argv for program in place.programs.seen)

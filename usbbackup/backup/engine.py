@@ -16,8 +16,10 @@ import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
+from usbbackup import kernel
 from usbbackup.clock import Clock
 from usbbackup.config import JobConfig
 from usbbackup.offload import in_thread
@@ -114,6 +116,29 @@ def gone(reason: str) -> Over:
     return Over(Result(Outcome.INTERRUPTED, reason, "plug the drive in again, and the backup goes on"))
 
 
+class Writes:
+    """Whether the drive has kept what was written to it."""
+
+    def __init__(self) -> None:
+        self._one_at_a_time = Lock()
+        self._lost: OSError | None = None
+
+    def sync(self, fd: int) -> None:
+        """Write out the file system that `fd` is on; OSError where writes were lost, then and ever after.
+
+        The kernel says so only once for each open file (syncfs(2)), and goes on showing what it could not
+        write.
+        """
+        with self._one_at_a_time:
+            try:
+                if self._lost is None:
+                    kernel.syncfs(fd)
+            except OSError as error:
+                self._lost = error
+        if self._lost is not None:
+            raise self._lost
+
+
 @dataclass(frozen=True)
 class Work:
     """What `perform` hands to an engine for one run."""
@@ -122,6 +147,7 @@ class Work:
     job_fd: int  # the open job directory on the drive; every path of an engine starts here
     time: str  # names the snapshot, as clock.compact_utc writes it; not used before in this job directory
     scan: "Scan"
+    writes: Writes = field(default_factory=Writes)
 
     @property
     def snapshot(self) -> str:
@@ -137,6 +163,10 @@ class Work:
     def report(self, phase: Phase, percent: float | None = None, **counts: int | None) -> None:
         """Tell how far the run is; `counts` are `bytes` and `files`."""
         self.request.report(Progress(phase, percent, **counts))
+
+    async def sync(self) -> None:
+        """Have on the disk what was written to the drive; OSError where some of it is lost (`Writes`)."""
+        await self.blocking(self.writes.sync, self.job_fd)
 
     async def blocking(self, call: Callable[[*Args], T], *args: *Args) -> T:
         """Make a call that a hanging drive may hold up, on a thread; `Over` once the run is to stop."""

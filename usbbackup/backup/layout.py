@@ -3,6 +3,7 @@
 <job>/snapshots/<time>/           published; a directory is renamed to here when it is whole and synced
 <job>/incomplete-<time>           a stage: being filled, or left by a run that was cut off
 <job>/incomplete-<time>.synced    a stage left by a run that ended in order: its files are on the disk
+<job>/incomplete-<time>.lost      empty: what was written to the mirror then was lost, at least some of it
 <job>/incomplete-<time>.removed   on its way out
 <job>/published                   the times of all snapshots, oldest first
 """
@@ -21,7 +22,7 @@ from usbbackup.folders import closing, in_the_way, make_folder, names_in, open_f
 
 SNAPSHOTS = "snapshots"
 _ORDER = "published"
-_STAGE = re.compile(r"incomplete-(\d{4}-\d{2}-\d{2}T\d{6}Z)(\.synced|\.removed)?", re.ASCII)
+_STAGE = re.compile(r"incomplete-(\d{4}-\d{2}-\d{2}T\d{6}Z)(\.synced|\.lost|\.removed)?", re.ASCII)
 _LONGEST_ORDER = 1 << 20  # bytes; enough for fifty thousand snapshots
 _REMEMBERED = 20_000  # snapshots
 
@@ -99,7 +100,7 @@ def free_time(job: int, now: float) -> str:
 
 
 def announce(job: int, time: str) -> None:
-    """Record that the snapshot `time` comes after all others; before it is published, and before the sync.
+    """Record that the snapshot `time` comes after all others, for good; before it is published.
 
     Cut off between the two, the record names a snapshot that is not there, which does no harm.
     """

@@ -82,10 +82,7 @@ class Catalogue:
 
     def draft(self, drive: str, job: str, listings: Iterable[Listing]) -> Draft:
         """How these differ from the newest snapshot that is noted, for `record`; nothing is written."""
-        series = Series.of(self.db, drive, job)
-        if series is None:
-            return Draft(None, [(listing, listing.digest, None) for listing in listings], [])
-        return series.draft(listings)
+        return Series.of(self.db, drive, job).draft(listings)
 
     def record(
         self,

@@ -6,30 +6,46 @@ from typing import NamedTuple, Self
 
 from usbbackup.backup.catalogue.listing import Listing, Version
 
+_BATCH = 1000  # directories
+
+
+class Change(NamedTuple):
+    """What became of one directory."""
+
+    path: bytes
+    directory: int | None  # its id, where it has one
+    before: bytes | None  # its listing, packed
+    after: Listing | None
+    digest: bytes = b""  # of `after`
+
+    def files(self) -> tuple[dict[bytes, Version], dict[bytes, Version]]:
+        """Those that it had, and has."""
+        before = {} if self.before is None else Listing.unpacked(self.path, self.before).files
+        return before, {} if self.after is None else self.after.files
+
 
 class Draft(NamedTuple):
     """How a snapshot that is about to be made differs from the newest one that is noted."""
 
     since: str | None  # the time of that one
-    changed: list[tuple[Listing, bytes, int | None]]  # with its digest, and the id of the directory
-    gone: list[tuple[bytes, int]]
+    changes: list[Change]
 
 
 class Series:
     """What is noted of one job on one drive."""
 
-    def __init__(self, db: sqlite3.Connection, number: int) -> None:
-        self._db, self._series = db, number
+    def __init__(self, db: sqlite3.Connection, number: int | None) -> None:
+        self._db, self._series = db, number  # None: it has never been noted
 
     @classmethod
-    def of(cls, db: sqlite3.Connection, drive: str, job: str) -> Self | None:
-        """None where there is none yet."""
+    def of(cls, db: sqlite3.Connection, drive: str, job: str) -> Self:
+        """As it is, for a draft."""
         row = db.execute("SELECT id FROM series WHERE drive = ? AND job = ?", (drive, job)).fetchone()
-        return None if row is None else cls(db, row[0])
+        return cls(db, None if row is None else row[0])
 
     @classmethod
     def begin(cls, db: sqlite3.Connection, drive: str, label: str, job: str) -> Self:
-        """The same, made where there is none, and its drive named as it is now."""
+        """The same to add to, made where there is none, and its drive named as it is now."""
         (number,) = db.execute(
             "INSERT INTO series (drive, label, job) VALUES (?, ?, ?) "
             "ON CONFLICT (drive, job) DO UPDATE SET label = excluded.label RETURNING id",
@@ -50,27 +66,61 @@ class Series:
         known = {
             path: (directory, digest) for path, directory, digest in self._db.execute(ask, (self._series,))
         }
-        changed = []
+        changes = []
         for listing in listings:
             directory, digest = known.pop(listing.path, (None, b""))
             if (new := listing.digest) != digest:
-                changed.append((listing, new, directory))
-        gone = [(path, directory) for path, (directory, _) in known.items()]
-        return Draft(self.newest()[1], changed, gone)
+                changes.append(Change(listing.path, directory, self._before(directory), listing, new))
+        changes += [
+            Change(path, directory, self._before(directory), None) for path, (directory, _) in known.items()
+        ]
+        return Draft(self.newest()[1], changes)
+
+    def _before(self, directory: int | None) -> bytes | None:
+        ask = "SELECT content FROM listings WHERE series = ? AND directory = ?"
+        row = self._db.execute(ask, (self._series, directory)).fetchone()
+        return None if row is None else row[0]
 
     def add(self, time: str, draft: Draft, there: Sequence[str] | None) -> None:
         """Note the snapshot; `there` are all that the drive has, where that is known."""
         number = self.newest()[0] + 1
-        for listing, digest, directory in draft.changed:
-            self._update(number, listing, digest, directory)
-        for path, directory in draft.gone:
-            self._close(number, directory, self._before(path, directory))
-            self._db.execute(
-                "DELETE FROM listings WHERE series = ? AND directory = ?", (self._series, directory)
-            )
+        for start in range(0, len(draft.changes), _BATCH):
+            self._write(number, draft.changes[start : start + _BATCH])
         self._db.execute("INSERT INTO snapshots VALUES (?, ?, ?)", (self._series, number, time))
         if there is not None:
             self._keep_only({*there, time})
+
+    def _write(self, number: int, changes: list[Change]) -> None:
+        series, ended, begun, listed, gone = self._series, [], [], [], []
+        for change in changes:
+            directory = self._id(change)
+            before, after = change.files()
+            ended += [
+                (number - 1, name, directory, series)
+                for name, version in before.items()
+                if after.get(name) != version
+            ]
+            begun += [
+                (name, directory, series, number, *version)
+                for name, version in after.items()
+                if before.get(name) != version
+            ]
+            if change.after is None:
+                gone.append((series, directory))
+            else:
+                listed.append((series, directory, change.digest, change.after.packed()))
+        end = "UPDATE files SET last = ? WHERE name = ? AND directory = ? AND series = ? AND last IS NULL"
+        self._db.executemany(end, ended)
+        self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, NULL, ?, ?)", begun)
+        self._db.executemany("INSERT OR REPLACE INTO listings VALUES (?, ?, ?, ?)", listed)
+        self._db.executemany("DELETE FROM listings WHERE series = ? AND directory = ?", gone)
+
+    def _id(self, change: Change) -> int:
+        if change.directory is not None:
+            return change.directory
+        self._db.execute("INSERT OR IGNORE INTO directories (path) VALUES (?)", (change.path,))
+        (found,) = self._db.execute("SELECT id FROM directories WHERE path = ?", (change.path,)).fetchone()
+        return int(found)
 
     def _keep_only(self, there: set[str]) -> None:
         """Forget snapshots that are no more, and what only they had."""
@@ -84,38 +134,3 @@ class Series:
                 "SELECT min(number) FROM snapshots WHERE series = ?", (self._series,)
             ).fetchone()
             self._db.execute("DELETE FROM files WHERE series = ? AND last < ?", (self._series, oldest))
-
-    def _update(self, number: int, listing: Listing, digest: bytes, directory: int | None) -> None:
-        if directory is None:
-            directory = self._directory(listing.path)
-        before, now = self._before(listing.path, directory), listing.files
-        self._close(number, directory, [name for name, version in before.items() if now.get(name) != version])
-        self._db.executemany(
-            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, NULL, ?, ?)",
-            [
-                (name, directory, self._series, number, *version)
-                for name, version in now.items()
-                if before.get(name) != version
-            ],
-        )
-        self._db.execute(
-            "INSERT OR REPLACE INTO listings VALUES (?, ?, ?, ?)",
-            (self._series, directory, digest, listing.packed()),
-        )
-
-    def _directory(self, path: bytes) -> int:
-        self._db.execute("INSERT OR IGNORE INTO directories (path) VALUES (?)", (path,))
-        (found,) = self._db.execute("SELECT id FROM directories WHERE path = ?", (path,)).fetchone()
-        return int(found)
-
-    def _before(self, path: bytes, directory: int) -> dict[bytes, Version]:
-        """The files in the directory as of the snapshot before."""
-        ask = "SELECT content FROM listings WHERE series = ? AND directory = ?"
-        found = self._db.execute(ask, (self._series, directory)).fetchone()
-        return Listing.unpacked(path, found[0]).files if found else {}
-
-    def _close(self, number: int, directory: int, names: Iterable[bytes]) -> None:
-        self._db.executemany(
-            "UPDATE files SET last = ? WHERE name = ? AND directory = ? AND series = ? AND last IS NULL",
-            [(number - 1, name, directory, self._series) for name in names],
-        )

@@ -41,6 +41,7 @@ class Copy:
     to: str
     links: tuple[str, ...] = ()  # folders like `to`: what did not change since becomes a hard link to theirs
     by_content: bool = False  # size and time prove nothing: compare checksums
+    anew: bool = False  # nothing proves anything: copy all of it; without `by_content`, which prevails
     dry: bool = False
     itemized: bool = False  # dry, and every entry that differs is named: rsync_log.item
 
@@ -58,6 +59,7 @@ def copy(what: Copy, fitness: Fitness) -> tuple[bytes, ...]:
         *(_NAMES_CHANGES if what.itemized else TELLS_PROGRESS),
         *kept(fitness),
         *((b"--checksum",) if what.by_content else ()),
+        *((b"--ignore-times",) if what.anew else ()),
         *((b"--dry-run",) if what.dry else ()),
         *(b"--link-dest=" + up + _joined(folder, below) for folder in what.links),
         inside(what.base),

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeVar
 
-from usbbackup import kernel
 from usbbackup.backup import layout, removal, subvolume
 from usbbackup.backup.engine import Copied, Work, failed
 from usbbackup.backup.fitness import Fitness, probe
@@ -169,15 +168,15 @@ class Rsync:
     async def set_aside(self, work: Work) -> None:
         """Keep what was copied for the next run to link from, proven to be on the disk.
 
-        Not on a drive that is full of it: no run could begin there any more. Nor where nothing was copied.
+        Not on a drive that is full of it: no run could begin there any more. Nor where nothing was copied, or
+        the drive has lost some of it: the kernel would still show it as if it were there.
         """
         stage = Stage(work.time)
         if stage not in layout.stages(work.job_fd):
             return
-        if self._too_small or not await in_thread(_has_room, work.job_fd):
+        if self._too_small or not await in_thread(_has_room, work.job_fd) or not await _is_synced(work):
             await in_thread(_drop, work, [stage], lambda: None)  # though the run was asked to stop
             return
-        await in_thread(kernel.syncfs, work.job_fd)
         layout.mark_synced(work.job_fd, stage)
 
     async def rehearse(self, work: Work) -> Copied:
@@ -295,6 +294,15 @@ def _start_anew(work: Work, tree: Copy) -> None:
     layout.make_stage(work.job_fd, work.time)
     _seeded(work, Fitness(), ())
     leading.make_way(work.job_fd, tree.to, tree.base)
+
+
+async def _is_synced(work: Work) -> bool:
+    try:
+        await in_thread(work.writes.sync, work.job_fd)
+    except OSError as error:
+        work.request.log(f"the drive has lost some of what was copied, and it is removed: {error.strerror}")
+        return False
+    return True
 
 
 def _drop_unproven(work: Work) -> None:

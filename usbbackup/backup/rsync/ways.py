@@ -8,7 +8,7 @@ by_rsync       rsync gets everything, and links by itself (--link-dest); slow, a
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -140,7 +140,20 @@ class Transfer:
                 tree = replace(tree, links=())  # rsync is slow where it may have to look there
         if not os.fstat(order.listed.fd).st_size:
             return Account()
-        return await run.run(self.work, tree, self.fitness, contents(order.listed))
+        copying = run.run(self.work, tree, self.fitness, contents(order.listed))
+        many = filled is not None and filled.linked > cloning.FEW
+        return await (self._while_syncing(copying) if many else copying)
+
+    async def _while_syncing(self, copying: Coroutine[None, None, Account]) -> Account:
+        """Let the drive begin with the many links while rsync is at work."""
+        syncing = asyncio.ensure_future(self.work.sync())
+        try:
+            account = await copying
+            await syncing
+            return account
+        finally:
+            syncing.cancel()
+            await asyncio.gather(syncing, return_exceptions=True)  # what was lost `work.writes` knows
 
     def _look(self, course: Course, before: Manifest, there: Amount) -> None:
         """Walk, and tell those who follow how far it is."""
