@@ -79,22 +79,22 @@ def compared(what: str, ours: list[float], bare: list[float]) -> Figure:
     )
 
 
-def a_tree(top: Path, files: int) -> Path:
-    """Many small files, as in a home: 14 kB each on average."""
+def a_tree(top: Path, files: int, spread: int = 26_000) -> Path:
+    """Many small files, as in a home: 14 kB each on average; of a thousand bytes, and up to `spread` more."""
     content = os.urandom(64_000)
     for number in range(files):
         folder = top / f"{number // 1000}" / f"{number // 20}"
         if number % 20 == 0:
             folder.mkdir(parents=True)
-        size = 1000 + number * 7919 % 26_000
+        size = 1000 + number * 7919 % spread
         (folder / f"{number}").write_bytes(content[number % 30_000 :][:size])
     return top
 
 
-def change(top: Path, files: int, number: int) -> None:
+def change(top: Path, files: int, number: int, size: int = 14_000) -> None:
     """Write one file of a hundred anew."""
     for one in range(number % 100, files, 100):
-        (top / f"{one // 1000}" / f"{one // 20}" / f"{one}").write_bytes(os.urandom(14_000))
+        (top / f"{one // 1000}" / f"{one // 20}" / f"{one}").write_bytes(os.urandom(size))
 
 
 class Ours:

@@ -177,7 +177,20 @@ def test_what_is_much_is_linked_while_the_walk_goes_on(large: Place) -> None:
     assert everything(large.stored()) == everything(large.source)
 
 
-def test_a_doubtful_source_ends_the_run_though_much_is_linked(large: Place) -> None:
+def test_what_is_much_is_linked_while_rsync_compares(large: Place) -> None:
+    (large.source / "many 7/3").write_text("changed")
+    (large.source / "many 8/50").unlink()
+    (large.source / "many 9").rename(large.source / "renamed")
+    manifest(large).unlink()
+    assert "rsync compares everything" in how(large)
+    assert everything(large.stored()) == everything(large.source)
+    assert (large.stored() / "many 8/49").samefile(large.stored(0) / "many 8/49")
+
+
+@pytest.mark.parametrize("remembered", [True, False], ids=["by the manifest", "by comparison"])
+def test_a_doubtful_source_ends_the_run_though_much_is_linked(large: Place, remembered: bool) -> None:
+    if not remembered:
+        manifest(large).unlink()
     for number in range(30):
         shutil.rmtree(large.source / f"many {number}")
     result = large.run()

@@ -100,11 +100,13 @@ def free_time(job: int, now: float) -> str:
 
 
 def announce(job: int, time: str) -> None:
-    """Record that the snapshot `time` comes after all others, for good; before it is published.
+    """Record that the snapshot `time` comes after all others, if that is not done; before it is published.
 
     Cut off between the two, the record names a snapshot that is not there, which does no harm.
     """
     known = _order(job)[-_REMEMBERED:]
+    if known[-1:] == [time]:
+        return
     lines = sorted(set(_times(job)).difference(known)) + known + [time]
     new = f"{_ORDER}.new"
     with suppress(FileNotFoundError):

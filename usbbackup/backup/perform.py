@@ -83,7 +83,6 @@ async def _copied(work: Work, engine: Engine, survey: Survey) -> Copied:
     async with _in_order(work, engine):
         work.enter(Phase.STAGE)
         await engine.stage(work)
-        await work.blocking(layout.announce, work.job_fd, work.time)  # before there is much to sync
         work.enter(Phase.TRANSFER)
         copied = await engine.transfer(work)
         survey.judge_copy(max(copied.missed, len(copied.unread)))
@@ -94,6 +93,7 @@ async def _synced(work: Work, engine: Engine, note: Note | None) -> Draft | None
     """Have all of it on the disk; meanwhile what will be noted of it is compared with what is."""
     async with _in_order(work, engine):
         work.enter(Phase.SYNC)
+        await in_thread(layout.announce, work.job_fd, work.time)
         draft, _ = await asyncio.gather(_drafted(work, note), work.sync())
         work.enter(Phase.PUBLISH)
         return draft

@@ -18,6 +18,7 @@ from usbbackup.programs import Lines, Program
 
 FEW = 3000  # entries that a thread links before another Python has started
 MOST = 4  # processes; the drive is what they wait for
+_BROKEN_OFF = -1
 _ROOT = Path(__file__).parents[3]
 _MAIN = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); "
@@ -53,6 +54,10 @@ class Filled:
         self.alike = self.alike or alike
 
 
+class BrokenOffError(Exception):
+    """A walk that was followed did not come to its end; why is said by the walk."""
+
+
 class Course:
     """How far a walk has come in writing its manifest, for one who follows it on another thread."""
 
@@ -60,19 +65,33 @@ class Course:
         self._ends: SimpleQueue[int | None] = SimpleQueue()
         self._last = BEGIN
 
+    def __enter__(self) -> "Course":
+        """The walk begins."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """It is at its end, or broke off."""
+        if kind is None:
+            self._ends.put(None)
+        else:
+            self.break_off()
+
     def reach(self, end: int) -> None:
         """So far the manifest may be read."""
         if end > self._last:
             self._last = end
             self._ends.put(end)
 
-    def close(self) -> None:
-        """It comes no further; also where it broke off."""
-        self._ends.put(None)
+    def break_off(self) -> None:
+        """It comes no further."""
+        self._ends.put(_BROKEN_OFF)
 
     def __iter__(self) -> Iterator[int]:
-        """The ends; waits for each, and for `close`."""
-        return iter(self._ends.get, None)
+        """The ends; waits for each, and for the last. Raises BrokenOffError."""
+        for end in iter(self._ends.get, None):
+            if end == _BROKEN_OFF:
+                raise BrokenOffError
+            yield end
 
 
 @dataclass(frozen=True)
@@ -95,8 +114,8 @@ async def cloned(work: Work, wish: Wish) -> Filled:
 
 
 def _on_this_thread(wish: Wish) -> Filled:
-    filled = Filled()
-    clone(wish.order, wish.now, wish.ends, wish.before, wish.singles, Alone(), 1, filled.count)
+    filled, ends = Filled(), list(wish.ends)  # after the walk: two threads would wait for each other's Python
+    clone(wish.order, wish.now, ends, wish.before, wish.singles, Alone(), 1, filled.count)
     return filled
 
 

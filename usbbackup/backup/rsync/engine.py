@@ -62,6 +62,7 @@ class Rsync:
         await work.blocking(_drop_unproven, work)
         self._links = await work.blocking(links, work.job_fd)
         self._fitness = await work.blocking(_staged, work)
+        await work.blocking(layout.announce, work.job_fd, work.time)  # while there is little to sync with it
         self._seed = await work.blocking(_seeded, work, self._fitness, self._links.folders)
         self._before = await work.blocking(remembered.recall, work)
         if self._seed not in (None, *self._links.folders[:1]):

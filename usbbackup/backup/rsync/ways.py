@@ -8,7 +8,7 @@ by_rsync       rsync gets everything, and links by itself (--link-dest); slow, a
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -49,9 +49,6 @@ class Transfer:
             await self.work.blocking(self._look, course, before, there)
             return await self._refreshed(order, before)
         files = before.binding.get("files", 0)
-        if files <= cloning.FEW:
-            await self.work.blocking(self._look, course, before, there)
-            return await self._rest(order, await self._cloned(order, course, before, self.recorder.files))
         cloned = asyncio.ensure_future(self._cloned(order, course, before, files))
         try:
             await self.work.blocking(self._look, course, before, there)
@@ -62,13 +59,12 @@ class Transfer:
 
     async def by_comparison(self, last: str) -> Account | None:
         """None where rsync could not compare all of it: then the stage has to be made anew."""
-        order = self._order(last)
+        order, course = self._order(last), Course()
         compared = Copy(self.tree.base, last, by_content=self.tree.by_content, itemized=True)
-        walked, loop = asyncio.Event(), asyncio.get_running_loop()
-        cloned = asyncio.ensure_future(self._cloned_after(walked, order))
+        files = sum(seen.files for seen in self.work.request.last.values()) or cloning.FEW + 1  # nobody knows
+        cloned = asyncio.ensure_future(self._cloned(order, course, None, files))
         try:
-            names = self._named(lambda: loop.call_soon_threadsafe(walked.set))
-            heard = await run.run(self.work, compared, self.fitness, names)
+            heard = await run.run(self.work, compared, self.fitness, self._followed(course))
             filled = await cloned
         except Doubtful:
             raise
@@ -77,6 +73,7 @@ class Transfer:
                 raise
             return None
         finally:
+            course.break_off()  # rsync may not even have begun
             cloned.cancel()
             await asyncio.gather(cloned, return_exceptions=True)  # nobody writes to the stage any more
         if heard.missed:
@@ -91,26 +88,22 @@ class Transfer:
 
     async def by_rsync(self) -> Account:
         """Everything."""
-        # rsync waits for the end of its list
-        names = self._named(lambda: self._judge_room(None, room.free(self.work.job_fd)))
-        return await run.run(self.work, self.tree, self.fitness, names)
+
+        def feed(out: BinaryIO) -> None:
+            for group in self._walk():
+                out.write(commands.named(group, self.tree.base))
+            self._judge_room(None, room.free(self.work.job_fd))  # rsync waits for the end of its list
+
+        return await run.run(self.work, self.tree, self.fitness, feed)
 
     def _judge_room(self, before: Manifest | None, there: Amount) -> None:
         """Raise `TooSmall`. What else is linked from may have it all: then nobody knows."""
         if self.seeded or len(self.tree.links) == (before is not None):
             room.check(self.work, self.recorder, before, there)
 
-    async def _cloned_after(self, walked: asyncio.Event, order: Order) -> Filled:
-        await walked.wait()
+    async def _cloned(self, order: Order, course: Course, before: Manifest | None, files: int) -> Filled:
         if self.seeded:
             return Filled()
-        course = Course()
-        self.recorder.flush()
-        course.reach(self.recorder.reached)
-        course.close()
-        return await self._cloned(order, course, None, self.recorder.files)
-
-    async def _cloned(self, order: Order, course: Course, before: Manifest | None, files: int) -> Filled:
         wish = Wish(order, self.recorder.file, course, before, self.singles, files)
         return await cloning.cloned(self.work, wish)
 
@@ -157,14 +150,12 @@ class Transfer:
 
     def _look(self, course: Course, before: Manifest, there: Amount) -> None:
         """Walk, and tell those who follow how far it is."""
-        try:
+        with course:
             for _ in self._walk():
                 course.reach(self.recorder.reached)
             self._judge_room(before, there)
             self.recorder.flush()
             course.reach(self.recorder.reached)
-        finally:
-            course.close()
 
     def _walk(self) -> Iterator[Group]:
         for group in self.work.scan.groups(closely=True):
@@ -173,13 +164,16 @@ class Transfer:
                 self.singles.extend(group.names)
             yield group
 
-    def _named(self, walked: Callable[[], object]) -> Feed:
-        """All names, for rsync; `walked` is called once they are known."""
+    def _followed(self, course: Course) -> Feed:
+        """All names, for rsync, and for those who follow the walk."""
 
         def feed(out: BinaryIO) -> None:
-            for group in self._walk():
-                out.write(commands.named(group, self.tree.base))
-            walked()
+            with course:
+                for group in self._walk():
+                    out.write(commands.named(group, self.tree.base))
+                    course.reach(self.recorder.reached)
+                self.recorder.flush()
+                course.reach(self.recorder.reached)
 
         return feed
 
