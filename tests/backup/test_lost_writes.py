@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from runs import ROOT, Place, everything
 
-from usbbackup.outcome import Outcome
+from usbbackup.outcome import Outcome, Phase, Progress
 
 pytestmark = [
     pytest.mark.root,
@@ -92,3 +92,21 @@ def test_what_it_has_lost_is_copied_again_whatever_it_shows(
     mirror = place.job_folder / "mirror" / str(place.source)[1:]
     assert everything(mirror if layout == "mirror" else place.stored()) == everything(place.source)
     assert place.stages() == (["mirror"] if layout == "mirror" else [])
+
+
+def test_nor_is_an_earlier_copy_believed_that_was_cut_off_before(tmp_path: Path, failing: Failing) -> None:
+    place = Place(tmp_path / "place", failing.mounted)
+    fill(place, *range(60))
+
+    def cut_off(progress: Progress) -> None:
+        if progress.phase is Phase.SYNC:
+            raise KeyboardInterrupt  # as if it was killed
+
+    with pytest.raises(KeyboardInterrupt):
+        place.run(report=cut_off)
+    assert place.run().outcome is Outcome.FAILED
+    failing.heal()
+    assert place.run().outcome is Outcome.SUCCESS
+    failing.pull()
+    failing.plug()
+    assert everything(place.stored()) == everything(place.source)

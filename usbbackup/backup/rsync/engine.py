@@ -169,16 +169,18 @@ class Rsync:
     async def set_aside(self, work: Work) -> None:
         """Keep what was copied for the next run to link from, proven to be on the disk.
 
-        Not on a drive that is full of it: no run could begin there any more. Nor where nothing was copied, or
-        the drive has lost some of it: the kernel would still show it as if it were there.
+        Not on a drive that is full of it: no run could begin there any more. Nor where nothing was copied.
+        Where the drive has lost writes, nobody knows whose: the kernel would go on showing all of them.
         """
-        stage = Stage(work.time)
-        if stage not in layout.stages(work.job_fd):
+        stage, stages = Stage(work.time), await in_thread(layout.stages, work.job_fd)
+        if stage not in stages:
             return
-        if self._too_small or not await in_thread(_has_room, work.job_fd) or not await _is_synced(work):
+        if not await _is_synced(work):
+            await in_thread(_drop, work, _unproven(stages), lambda: None)
+        elif self._too_small or not await in_thread(_has_room, work.job_fd):
             await in_thread(_drop, work, [stage], lambda: None)  # though the run was asked to stop
-            return
-        layout.mark_synced(work.job_fd, stage)
+        else:
+            layout.mark_synced(work.job_fd, stage)
 
     async def rehearse(self, work: Work) -> Copied:
         """Let rsync compare with the last snapshot."""
@@ -227,8 +229,7 @@ def links(job: int) -> Links:
             synced = [stage.name for stage in stages if stage.state == ".synced"]
             return Links((_snapshot(last), *synced)[:_AT_MOST])
         case _:
-            unproven = any(stage.state != ".synced" for stage in stages)
-            return Links(tuple(stage.name for stage in stages)[:_AT_MOST], by_content=unproven)
+            return Links(tuple(stage.name for stage in stages)[:_AT_MOST], by_content=bool(_unproven(stages)))
 
 
 def _snapshot(time: str) -> str:
@@ -301,15 +302,18 @@ async def _is_synced(work: Work) -> bool:
     try:
         await in_thread(work.writes.sync, work.job_fd)
     except OSError as error:
-        work.request.log(f"the drive has lost some of what was copied, and it is removed: {error.strerror}")
+        work.request.log(f"the drive has lost some of what was copied, which is removed: {error.strerror}")
         return False
     return True
 
 
 def _drop_unproven(work: Work) -> None:
     """With a snapshot to link from, a stage that was not left in order is of no use."""
-    unproven = [stage for stage in layout.stages(work.job_fd) if stage.state != ".synced"]
-    _drop(work, unproven if layout.published(work.job_fd) else [])
+    _drop(work, _unproven(layout.stages(work.job_fd)) if layout.published(work.job_fd) else [])
+
+
+def _unproven(stages: list[Stage]) -> list[Stage]:
+    return [stage for stage in stages if stage.state != ".synced"]
 
 
 def _has_room(job: int) -> bool:
