@@ -71,16 +71,18 @@ def fill(place: Place, *numbers: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "before"),
-    [("snapshots", 0), ("snapshots", 4), ("mirror", 4)],
-    ids=["first", "later", "mirror"],
+    ("layout", "before", "empty"),
+    [("snapshots", 0, 0), ("snapshots", 4, 0), ("snapshots", 4, 3200), ("mirror", 4, 0)],
+    ids=["first", "later", "while many are linked", "mirror"],
 )
 def test_what_it_has_lost_is_copied_again_whatever_it_shows(
-    tmp_path: Path, failing: Failing, layout: str, before: int
+    tmp_path: Path, failing: Failing, layout: str, before: int, empty: int
 ) -> None:
     place = Place(tmp_path / "place", failing.mounted)
     place.job = place.with_job(layout=layout)
     fill(place, *range(before))
+    for number in range(empty):
+        (place.source / f"empty {number}").touch()
     if before:
         assert place.run().outcome is Outcome.SUCCESS
     fill(place, *range(before, 60))
