@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from usbbackup.agent import desk, glance
 from usbbackup.agent.world import World
 from usbbackup.backup import prune
-from usbbackup.backup.borg import reserve
 from usbbackup.backup.borg.session import Answer, Session
-from usbbackup.backup.borg.trouble import is_full
+from usbbackup.backup.borg.trouble import Trouble
 from usbbackup.backup.prune import BorgShelf, RsyncShelf, Shelf
 from usbbackup.backup.retention import Judged
 from usbbackup.backup.snapshots import Ask, Reader, passphrase
@@ -19,7 +18,6 @@ from usbbackup.drives.pin import Pin
 from usbbackup.drives.sighting import Sighting
 from usbbackup.errors import NotNowError, UsbbackupError
 from usbbackup.folders import closing, open_folder
-from usbbackup.offload import in_thread
 from usbbackup.outcome import Stop
 
 
@@ -86,13 +84,10 @@ async def _shelf(world: World, job: JobConfig, pin: Pin, folder: int, ask: Ask |
 
     async def asked(argv: tuple[str, ...]) -> Answer:
         check()
-        stop = Stop()
-        answer = await session.ask(argv, stop)
-        if answer.good:
-            return answer
-        trouble = await session.trouble(answer, stop)
-        if is_full(trouble) and await in_thread(reserve.give_back, folder):
-            return await asked(argv)  # there is no more to give then
-        raise UsbbackupError(*trouble)
+        match await session.attempt(argv, Stop()):
+            case Trouble() as trouble:
+                raise UsbbackupError(*trouble)
+            case answer:
+                return answer
 
     return BorgShelf(job.name, folder, asked)

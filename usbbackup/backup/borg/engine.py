@@ -11,7 +11,7 @@ from usbbackup.backup.borg.archive import Archive
 from usbbackup.backup.borg.log import Moved
 from usbbackup.backup.borg.relay import END
 from usbbackup.backup.borg.session import Answer, Session
-from usbbackup.backup.borg.trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble, is_full
+from usbbackup.backup.borg.trouble import DAMAGED, OLDER, WRONG_PASSPHRASE, Trouble
 from usbbackup.backup.engine import Copied, Over, Work, failed
 from usbbackup.backup.manifest import Manifest, Recorder
 from usbbackup.backup.opened import Snapshot
@@ -194,33 +194,18 @@ class Borg:
         *,
         as_new: bool = False,
     ) -> Answer:
-        """Run borg; `Over` unless it did what it should, and the drive is still there.
-
-        Where the drive is full, it gets the reserve, and a second chance.
-        """
-        try:
-            return await self._asked(work, argv, feed, stopping, as_new)
-        except Failed as failure:
-            if not is_full(failure.trouble) or not await work.blocking(reserve.give_back, work.job_fd):
-                raise
-        work.request.log("the drive is full: borg gets the room that was kept for it, and tries once more")
-        return await self._asked(work, argv, feed, stopping, as_new)
-
-    async def _asked(
-        self, work: Work, argv: tuple[str, ...], feed: Feed | None, stopping: Steps, as_new: bool
-    ) -> Answer:
+        """Run borg; `Over` unless it did what it should, and the drive is still there."""
         work.check()
-        request, session = work.request, self._session(work)
 
         def moved(moved: Moved) -> None:
             work.report(Phase.TRANSFER, bytes=moved.bytes, files=moved.files)
 
-        answer = await session.ask(
-            argv, request.stop, feed=feed, stopping=stopping, moved=moved, as_new=as_new
+        answer = await self._session(work).attempt(
+            argv, work.request.stop, feed=feed, stopping=stopping, moved=moved, as_new=as_new
         )
         work.check()
-        if not answer.good:
-            raise Failed(await session.trouble(answer, request.stop))
+        if isinstance(answer, Trouble):
+            raise Failed(answer)
         return answer
 
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from usbbackup.backup.borg import commands
+from usbbackup.backup.borg import commands, reserve
 from usbbackup.backup.borg.log import Account, Moved, Said, understand
 from usbbackup.backup.borg.repository import lock_holders, stand_in
-from usbbackup.backup.borg.trouble import LOCKED, PIPE, Trouble, good, trouble, unknown
+from usbbackup.backup.borg.trouble import LOCKED, PIPE, Trouble, good, is_full, trouble, unknown
+from usbbackup.backup.engine import unless
 from usbbackup.backup.secret import NO_SECRET, Secret
 from usbbackup.folders import closing
+from usbbackup.offload import in_thread
 from usbbackup.outcome import Stop
 from usbbackup.paths import Paths
 from usbbackup.programs import POLITELY, Ended, Lines, Program, Programs
@@ -131,6 +133,26 @@ class Session:
             )
         account.close()
         return Answer(ended, account, bytes(stdout))
+
+    async def attempt(
+        self,
+        argv: tuple[str, ...],
+        stop: Stop,
+        *,
+        feed: Feed | None = None,
+        stopping: Steps = POLITELY,
+        moved: Callable[[Moved], None] = lambda _: None,
+        as_new: bool = False,
+    ) -> Answer | Trouble:
+        """As `ask`, for a good answer. On a full drive borg gets the reserve, and tries once more."""
+        answer = await self.ask(argv, stop, feed=feed, stopping=stopping, moved=moved, as_new=as_new)
+        if answer.good:
+            return answer
+        found = await self.trouble(answer, stop)
+        if not is_full(found) or not await unless(stop, in_thread(reserve.give_back, self.job_fd)):
+            return found
+        self.log("the drive is full: borg gets the room that was kept for it, and tries once more")
+        return await self.attempt(argv, stop, feed=feed, stopping=stopping, moved=moved, as_new=as_new)
 
     async def trouble(self, answer: Answer, stop: Stop) -> Trouble:
         """What a command that is not good means."""
