@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from runs import ROOT, Place, everything
+from shelf import Shelf
 
 from usbbackup.outcome import Outcome, Phase, Progress
 
@@ -112,3 +113,18 @@ def test_nor_is_an_earlier_copy_believed_that_was_cut_off_before(tmp_path: Path,
     failing.pull()
     failing.plug()
     assert everything(place.stored()) == everything(place.source)
+
+
+def test_what_is_restored_gets_its_name_when_it_is_on_the_disk(tmp_path: Path, failing: Failing) -> None:
+    place = Place(tmp_path / "place")
+    fill(place, *range(60))
+    place.run()
+    shelf = Shelf(place)
+    with pytest.raises(OSError, match=r"Input/output|No space"):
+        shelf.restore(to=failing.mounted)
+    assert not list(failing.mounted.rglob("1*"))
+    failing.heal()
+    assert shelf.restore(to=failing.mounted).whole
+    failing.pull()
+    failing.plug()
+    assert everything(Path(f"{failing.mounted}{place.source}")) == everything(place.source)

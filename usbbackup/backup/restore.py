@@ -73,11 +73,24 @@ async def carry_out(
             trees = what.trees(top for top in tops if top.act is not Act.ALTER)
             alone = [top.entry.path for top in tops if top.act is Act.ALTER]
             done.notes += await snapshot.copy(trees, stage, alone=alone, stop=stop, moved=moved)
+            await _on_disk(stage)
             await in_thread(_Merge(what, root, stage, done).all, tops)
             await in_thread(kernel.syncfs, anchor)
     await in_thread(_relink, what, root, done)
     await in_thread(_set_times, what, root)
     return done
+
+
+async def _on_disk(stage: int) -> None:
+    """What gets its name is on the disk before. Raises OSError where the disk has lost some of it.
+
+    Then nothing is left to be gone on from: the kernel would show it as if it were there (syncfs(2)).
+    """
+    try:
+        await in_thread(kernel.syncfs, stage)
+    except OSError:
+        await in_thread(removal.empty, stage)
+        raise
 
 
 @contextmanager
