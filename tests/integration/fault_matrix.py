@@ -151,6 +151,8 @@ class Cell:
                 return "success"  # one rename, which waits for nothing
             case "drive full" | "no inodes", "publish":
                 return "success"  # a rename needs no room, and borg gets the reserve for its lock
+            case "drive full" | "no inodes", "sync" if self.engine != "borg":
+                return "success"  # all of it has its place already
             case "no inodes", "probe" | "stage" | "transfer 10 %" | "transfer 50 %" | "transfer 90 %" if (
                 self.engine == "borg"
             ):
