@@ -104,6 +104,24 @@ def test_a_drive_that_stays_full_fails_the_run_after_two_chances(tmp_path: Path)
     assert sum(program.argv[1] == "create" for program in place.programs.seen) == 2
 
 
+@needs_borg
+def test_a_drive_that_is_gone_by_then_gets_no_second_chance(tmp_path: Path) -> None:
+    place = Place(tmp_path, job=JOB)
+    (place.source / "file").write_text("content")
+
+    def full(program: Program) -> Program:
+        failing = f"echo {shlex.quote(json.dumps(NO_ROOM))} >&2; exit 2"
+        return replace(program, argv=("sh", "-c", failing)) if program.argv[1] == "create" else program
+
+    def given_back(line: str) -> None:
+        if "borg gets the room" in line and place.drive is not None:
+            place.drive.reason = "The drive was unmounted."
+
+    place.programs.before = full
+    assert place.run(log=given_back).outcome is Outcome.INTERRUPTED
+    assert sum(program.argv[1] == "create" for program in place.programs.seen) == 1
+
+
 @pytest.mark.root
 @needs_borg
 def test_on_a_drive_without_one_free_block_and_name_borg_still_makes_a_small_backup(tmp_path: Path) -> None:

@@ -80,10 +80,10 @@ async def _shelf(world: World, job: JobConfig, pin: Pin, folder: int, ask: Ask |
     if job.engine == "rsync":
         return RsyncShelf(folder, check)
     reader = Reader({job.name: job}, world.programs, world.paths, world.clock, ask)
-    session = Session(folder, world.programs, world.paths, await passphrase(job.name, reader))
+    secret = await passphrase(job.name, reader)
+    session = Session(folder, world.programs, world.paths, secret, check=check)
 
     async def asked(argv: tuple[str, ...]) -> Answer:
-        check()
         match await session.attempt(argv, Stop()):
             case Trouble() as trouble:
                 raise UsbbackupError(*trouble)

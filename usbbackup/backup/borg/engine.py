@@ -182,7 +182,10 @@ class Borg:
     def _session(self, work: Work) -> Session:
         request = work.request
         return Session(
-            work.job_fd, request.programs, request.paths, self._secret, request.log, request.on_start
+            *(work.job_fd, request.programs, request.paths, self._secret),
+            log=request.log,
+            on_start=request.on_start,
+            check=work.check,
         )
 
     async def _ask(
@@ -195,7 +198,6 @@ class Borg:
         as_new: bool = False,
     ) -> Answer:
         """Run borg; `Over` unless it did what it should, and the drive is still there."""
-        work.check()
 
         def moved(moved: Moved) -> None:
             work.report(Phase.TRANSFER, bytes=moved.bytes, files=moved.files)
@@ -203,7 +205,6 @@ class Borg:
         answer = await self._session(work).attempt(
             argv, work.request.stop, feed=feed, stopping=stopping, moved=moved, as_new=as_new
         )
-        work.check()
         if isinstance(answer, Trouble):
             raise Failed(answer)
         return answer

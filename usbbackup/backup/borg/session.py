@@ -75,6 +75,7 @@ class Session:
     secret: Secret = NO_SECRET
     log: Callable[[str], None] = lambda _: None
     on_start: Callable[[int, int], None] | None = None
+    check: Callable[[], None] = lambda: None  # raises where the drive is no longer the one that was proven
     locking: bool = True  # False: nothing is written to the repository, not even a lock
 
     @property
@@ -144,8 +145,13 @@ class Session:
         moved: Callable[[Moved], None] = lambda _: None,
         as_new: bool = False,
     ) -> Answer | Trouble:
-        """As `ask`, for a good answer. On a full drive borg gets the reserve, and tries once more."""
+        """As `ask`, for a good answer from the drive that was proven, looked at before and after.
+
+        On a full drive borg gets the reserve, and tries once more.
+        """
+        self.check()
         answer = await self.ask(argv, stop, feed=feed, stopping=stopping, moved=moved, as_new=as_new)
+        self.check()
         if answer.good:
             return answer
         found = await self.trouble(answer, stop)
