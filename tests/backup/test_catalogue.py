@@ -4,6 +4,7 @@ import sqlite3
 import tempfile
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,22 @@ def test_a_draft_writes_nothing_and_is_made_anew_where_it_no_longer_holds(catalo
     catalogue.record("uuid-blue", "blue", "home", TIMES[2], listings(tree), TIMES[:3], draft)
     assert [(one.first, one.current) for one in catalogue.find("z")] == [(f"home@{TIMES[1]}", False)]
     assert [(one.size, one.version) for one in catalogue.find("x")] == [(2, f"home@{TIMES[2]}")]
+
+
+def test_a_draft_is_of_one_moment_whoever_writes_meanwhile(tmp_path: Path) -> None:
+    with closing(Catalogue.open(tmp_path)) as catalogue, closing(Catalogue.open(tmp_path)) as other:
+        record(catalogue, 0, {b"/a": {b"x": (1, 1)}, b"/b": {b"y": (1, 1)}})
+
+        def meanwhile() -> Iterator[Listing]:
+            yield from listings({b"/a": {b"x": (1, 1)}})
+            other.forget("uuid-blue", "home")
+            yield from listings({b"/b": {b"y": (2, 2)}})
+
+        draft = catalogue.draft("uuid-blue", "home", meanwhile())
+        assert (draft.since, [change.path for change in draft.changes]) == (TIMES[0], [b"/b"])
+        new: Tree = {b"/a": {b"x": (1, 1)}, b"/b": {b"y": (2, 2)}}
+        catalogue.record("uuid-blue", "blue", "home", TIMES[1], listings(new), TIMES[:2], draft)
+        assert [one.current for name in "xy" for one in catalogue.find(name)] == [True, True]
 
 
 def test_a_draft_that_holds_is_all_that_is_read(catalogue: Catalogue) -> None:

@@ -82,7 +82,9 @@ class Catalogue:
 
     def draft(self, drive: str, job: str, listings: Iterable[Listing]) -> Draft:
         """How these differ from the newest snapshot that is noted, for `record`; nothing is written."""
-        return Series.of(self.db, drive, job).draft(listings)
+        with self.db:
+            self.db.execute("BEGIN")  # all of it is read as of one moment, whoever writes meanwhile
+            return Series.of(self.db, drive, job).draft(listings)
 
     def record(
         self,

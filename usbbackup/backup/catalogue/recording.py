@@ -77,9 +77,11 @@ class Series:
         return Draft(self.newest()[1], changes)
 
     def _before(self, directory: int | None) -> bytes | None:
+        if directory is None:
+            return None
         ask = "SELECT content FROM listings WHERE series = ? AND directory = ?"
-        row = self._db.execute(ask, (self._series, directory)).fetchone()
-        return None if row is None else row[0]
+        (content,) = self._db.execute(ask, (self._series, directory)).fetchone()
+        return bytes(content)
 
     def add(self, time: str, draft: Draft, there: Sequence[str] | None) -> None:
         """Note the snapshot; `there` are all that the drive has, where that is known."""
