@@ -110,21 +110,24 @@ class Place:
                 report(progress)
 
         with self.opened() as target:
-            request = Request(
-                job=self.job,
-                target=target,
-                run="1",
-                programs=self.programs,
-                clock=self.clock,
-                paths=Paths.of({"HOME": str(self.top / "home")}),
-                stop=self.stop,
-                report=told,
-                log=self.log.append,
-                last=dict(self.last),
-            )
-            result = asyncio.run(perform(replace(request, **changes)))
+            result = asyncio.run(perform(replace(self.request(target, told), **changes)))
         self.last.update({seen.source: seen for seen in result.sources})
         return result
+
+    def request(self, target: "Drive", told: Callable[[Progress], None]) -> Request:
+        """What a run is asked for."""
+        return Request(
+            job=self.job,
+            target=target,
+            run="1",
+            programs=self.programs,
+            clock=self.clock,
+            paths=Paths.of({"HOME": str(self.top / "home")}),
+            stop=self.stop,
+            report=told,
+            log=self.log.append,
+            last=dict(self.last),
+        )
 
     @contextmanager
     def opened(self) -> Iterator[Drive]:

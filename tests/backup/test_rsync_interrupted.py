@@ -1,5 +1,6 @@
 """Runs of the rsync engine that end early, and what the next run makes of what they left."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -12,13 +13,22 @@ from runs import Place, everything
 
 from demo import loop_drive
 from demo.loop_drive import LoopDrive
+from usbbackup.backup import layout
+from usbbackup.backup.engine import Work, Writes
+from usbbackup.backup.matcher import Matcher
+from usbbackup.backup.rsync.engine import Rsync
 from usbbackup.backup.rsync.run import UNTOUCHED
-from usbbackup.outcome import Outcome, Phase, Progress
+from usbbackup.backup.scan import Scan
+from usbbackup.backup.walk import Rules
+from usbbackup.folders import closing, open_folder
+from usbbackup.outcome import Outcome, Phase, Progress, Stop
 from usbbackup.programs import Program
 
 pytestmark = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed")
 
 GOOD = (Outcome.SUCCESS, ())
+TIME = "2026-11-26T100000Z"
+RULES = Rules(Matcher(()), False, {}, frozenset(), Stop())
 
 
 @pytest.fixture
@@ -118,6 +128,32 @@ def test_on_a_drive_that_is_full_of_it_nothing_is_kept(tmp_path: Path) -> None:
                 place.stop.set(Outcome.CANCELLED, "cancelled by you")
 
         assert place.run(report=cancel).outcome is Outcome.CANCELLED
+        assert place.stages() == []
+    finally:
+        drive.close()
+
+
+class Slow(Writes):
+    """A drive that would take longer to sync than there is time."""
+
+    def sync(self, fd: int) -> None:
+        raise AssertionError("nobody has the time")
+
+
+@pytest.mark.root
+def test_a_full_drive_is_cleared_without_a_sync_first(tmp_path: Path) -> None:
+    """It may take minutes to write what is removed then, and there are seconds."""
+    if reason := loop_drive.missing():
+        pytest.skip(reason)
+    drive = LoopDrive(tmp_path, name="promises")
+    try:
+        place = Place(tmp_path / "place", drive.mount(options="rw,loop"))
+        (drive.mount_point / "filler").write_bytes(bytes(40 << 20))
+        (place.folder / "home").mkdir()
+        with place.opened() as target, closing(open_folder(target.fd, "home")) as job:
+            work = Work(place.request(target, place.progress.append), job, TIME, Scan((), RULES), Slow())
+            layout.make_stage(job, TIME)
+            asyncio.run(Rsync().set_aside(work))
         assert place.stages() == []
     finally:
         drive.close()

@@ -175,10 +175,10 @@ class Rsync:
         stage, stages = Stage(work.time), await in_thread(layout.stages, work.job_fd)
         if stage not in stages:
             return
-        if not await _is_synced(work):
-            await in_thread(_drop, work, _unproven(stages), lambda: None)
-        elif self._too_small or not await in_thread(_has_room, work.job_fd):
+        if self._too_small or not await in_thread(_has_room, work.job_fd):  # a sync could take all the time
             await in_thread(_drop, work, [stage], lambda: None)  # though the run was asked to stop
+        elif not await _is_synced(work):
+            await in_thread(_drop, work, _unproven(stages), lambda: None)
         else:
             layout.mark_synced(work.job_fd, stage)
 
