@@ -1,8 +1,7 @@
 """How time and memory of a snapshot by rsync grow with the number of files.
 
-Ten times as many should take ten times as long.
-Small files, on a loop image; each run is a process of its own, so that its memory can be told. Needs root and
-loop devices.
+Ten times as many should take ten times as long. Small files, on a loop image; each run is a process of its
+own, so that its memory can be told. Needs root and loop devices.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The folder of one job on a drive: its stages, its snapshots, and the order in which they were published.
 
 <job>/snapshots/<time>/           published; a directory is renamed to here when it is whole and synced
-<job>/incomplete-<time>           a stage: being filled, or left by a run that was cut off
+<job>/incomplete-<time>           a stage: being filled, or left by a run that was cut off; empty by a mirror
 <job>/incomplete-<time>.synced    a stage left by a run that ended in order: its files are on the disk
 <job>/incomplete-<time>.lost      empty: what was written to the mirror then was lost, at least some of it
 <job>/incomplete-<time>.removed   on its way out
